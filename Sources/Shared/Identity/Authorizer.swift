@@ -1,0 +1,68 @@
+public import Domain
+
+/// May this caller do that? The one place where callers meet the evaluator of `Domain/Policy`. Default is deny.
+public enum Authorizer {
+    /// For resources without a policy of their own.
+    /// - Parameters:
+    ///   - action: `ec2:RunInstances`.
+    ///   - resource: an ARN, or `*`.
+    ///   - context: condition keys of the request (`aws:SourceIp`, `ec2:InstanceType`, …); those of the caller are added here.
+    /// - Throws: `.forbidden`, with a message as IAM writes it.
+    public static func allow(
+        _ caller: AuthenticatedCaller, action: String, resource: String = "*", context: PolicyContext = [:]
+    ) throws(CloudError) {
+        guard decide(caller, action: action, resource: resource, context: context) == .allowed else {
+            throw refusal(caller, action: action, resource: resource)
+        }
+    }
+
+    /// What the caller's own policies say. The root of an account and our own daemons are always allowed by them.
+    public static func decide(
+        _ caller: AuthenticatedCaller, action: String, resource: String, context: PolicyContext = [:]
+    ) -> PolicyDecision {
+        if caller.principal.isRoot || caller.principal.isSystem { return .allowed }
+        return PolicyEvaluator.evaluate(request(caller, action: action, resource: resource, context: context), caller.policies)
+    }
+
+    /// For a resource with a policy (a bucket). Source: IAM User Guide, "Policy evaluation logic", and "Cross-account policy evaluation".
+    ///
+    /// Within the account that owns the resource either side may allow; from another account both must; the anonymous have only the
+    /// resource's policy. A Deny on either side wins, over a root too. Our own daemons are allowed.
+    /// - Parameter caller: `nil` for anonymous requests.
+    public static func decide(
+        _ caller: AuthenticatedCaller?, action: String, resource: String, ownerAccountID: String, resourcePolicy: PolicyDocument?,
+        context: PolicyContext = [:]
+    ) -> PolicyDecision {
+        if let caller, caller.principal.isSystem { return .allowed }
+        let question = request(caller, action: action, resource: resource, context: context)
+        let theirs = resourcePolicy.map { PolicyEvaluator.evaluate(question, [$0]) } ?? .notMentioned
+        guard let caller else { return theirs }
+        let own = decide(caller, action: action, resource: resource, context: context)
+        if theirs == .explicitlyDenied || own == .explicitlyDenied { return .explicitlyDenied }
+        if caller.principal.accountID == ownerAccountID { return own == .allowed || theirs == .allowed ? .allowed : .notMentioned }
+        return own == .allowed && theirs == .allowed ? .allowed : .notMentioned
+    }
+
+    public static func refusal(_ caller: AuthenticatedCaller?, action: String, resource: String) -> CloudError {
+        let who = caller.map { "User: \($0.principal.arn)" } ?? "An anonymous user"
+        return CloudError(.forbidden(action: action), "\(who) is not authorized to perform: \(action) on resource: \(resource)")
+    }
+
+    private static func request(
+        _ caller: AuthenticatedCaller?, action: String, resource: String, context: PolicyContext
+    ) -> PolicyRequest {
+        guard let caller else { return PolicyRequest(principal: nil, action: action, resource: resource, context: context) }
+        let principal = caller.principal
+        // What the request says about its caller is not asked: these keys are always ours.
+        var context = context
+        context["aws:username"] = principal.isRoot ? [] : [principal.userName]
+        context["aws:userid"] = [principal.userID]
+        context["aws:PrincipalArn"] = [principal.arn]
+        context["aws:PrincipalAccount"] = [principal.accountID]
+        context["aws:PrincipalType"] = [principal.isRoot ? "Account" : "User"]
+        return PolicyRequest(
+            principal: PolicyPrincipal(
+                accountID: principal.accountID, arn: principal.arn, canonicalUserID: principal.canonicalUserID),
+            action: action, resource: resource, context: context)
+    }
+}

@@ -1,0 +1,55 @@
+import Daemon
+import Database
+import Domain
+import Identity
+import ServiceLifecycle
+import Workflow
+
+/// The cloud's accounts, from the schema `identity` that Walrus shares with the Cloud Controller.
+struct IdentityDirectory: RequesterDirectory {
+    let store: IdentityStore
+
+    /// - Throws: `.unavailable` when the key file cannot be read or holds something else.
+    static func open(_ pool: DatabasePool, secretKeyFile: String, clock: any Clock, random: any Random) async throws(CloudError) -> Self {
+        let text = String(decoding: try FileSystem.read(secretKeyFile, limit: 4096), as: UTF8.self).filter { !$0.isWhitespace }
+        guard let key = Hex.decode(text), key.count == 32 else {
+            throw CloudError(.unavailable("secret_key_file"), "\(secretKeyFile) does not hold 32 bytes in hexadecimal")
+        }
+        let store = IdentityStore(pool: pool, secretKey: key, clock: clock, random: random)
+        try await store.migrate()
+        return IdentityDirectory(store: store)
+    }
+
+    func requester(accessKeyID: String) async throws(CloudError) -> (secret: String, requester: KnownRequester)? {
+        guard let credential = try await store.credential(accessKeyID: accessKeyID) else { return nil }
+        let caller = credential.caller
+        let requester = KnownRequester(
+            accountID: caller.principal.accountID, canonicalID: caller.principal.canonicalUserID, arn: caller.principal.arn,
+            isSystem: caller.principal.isSystem
+        ) { (action: String, resource: String) throws(CloudError) in
+            try Authorizer.allow(caller, action: action, resource: resource)
+        }
+        return (credential.secret, requester)
+    }
+
+    func owner(accountID: String) async throws(CloudError) -> OwnerNames {
+        let account = try await store.accountFetch(accountID)
+        return OwnerNames(id: account.canonicalUserID, displayName: account.name)
+    }
+
+    func owner(canonicalID: String) async throws(CloudError) -> OwnerNames? {
+        do throws(CloudError) {
+            let account = try await store.accountFetch(canonicalUserID: canonicalID)
+            return OwnerNames(id: account.canonicalUserID, displayName: account.name)
+        } catch {
+            if case .notFound = error.reason { return nil }
+            throw error
+        }
+    }
+}
+
+/// Empties the cache of keys and accounts when something changes.
+struct IdentityCacheService: Service {
+    let store: IdentityStore
+    func run() async throws { await cancelWhenGracefulShutdown { await store.run() } }
+}

@@ -1,0 +1,23 @@
+import Domain
+
+/// An authenticated requester as Walrus needs it.
+struct KnownRequester: Sendable {
+    let accountID: String
+    /// The account's canonical user id: 64 hexadecimal digits.
+    let canonicalID: String
+    let arn: String
+    /// The cloud itself: may read and write all buckets, for images and snapshots.
+    let isSystem: Bool
+    /// What the requester's own policies say. Throws `.forbidden`.
+    let allow: @Sendable (_ action: String, _ resource: String) throws(CloudError) -> Void
+}
+
+/// Where access keys and accounts are looked up.
+protocol RequesterDirectory: Sendable {
+    /// `nil`: no such key.
+    func requester(accessKeyID: String) async throws(CloudError) -> (secret: String, requester: KnownRequester)?
+    /// How an account is shown.
+    func owner(accountID: String) async throws(CloudError) -> OwnerNames
+    /// `nil`: no such account.
+    func owner(canonicalID: String) async throws(CloudError) -> OwnerNames?
+}

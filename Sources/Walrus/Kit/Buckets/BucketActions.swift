@@ -1,0 +1,198 @@
+import Daemon
+import Database
+import Domain
+import Wire
+
+/// The actions on buckets. Thin: rights, one store call, the document.
+struct BucketActions: Sendable {
+    let core: WalrusCore
+
+    func listBuckets(_ r: S3Request) async throws(CloudError) -> HTTPReply {
+        let known = try Authorization.account(r.requester, "s3:ListAllMyBuckets", "*")
+        let limit = try r.query.integer("max-buckets", 1...10_000) ?? 10_000
+        let prefix = r.query["prefix"] ?? ""
+        var after = ""
+        if let token = r.query.nonEmpty("continuation-token") { after = String(decoding: try ContinuationToken.decode(token), as: UTF8.self) }
+        let from = after
+        let account = known.accountID
+        var buckets = try await core.pool.read {
+            try BucketStore.bucketList($0, account: account, prefix: prefix, after: from, limit: limit + 1)
+        }
+        let isTruncated = buckets.count > limit
+        if isTruncated { buckets.removeLast() }
+        let owner = try await core.owner(account)
+        return S3Document.reply("ListAllMyBucketsResult") { xml in
+            S3Document.owner(&xml, owner)
+            xml.open("Buckets")
+            for bucket in buckets {
+                xml.open("Bucket")
+                xml.element("Name", bucket.name)
+                xml.element("CreationDate", bucket.created.iso8601)
+                if r.query.has("max-buckets") || r.query.has("prefix") { xml.element("BucketRegion", bucket.region) }
+                xml.close()
+            }
+            xml.close()
+            if !prefix.isEmpty { xml.element("Prefix", prefix) }
+            if isTruncated, let last = buckets.last { xml.element("ContinuationToken", ContinuationToken.encode(Array(last.name.utf8))) }
+        }
+    }
+
+    func createBucket(_ r: S3Request) async throws(CloudError) -> HTTPReply {
+        let name = try r.bucketName()
+        try BucketRules.checkName(name)
+        let known = try Authorization.account(r.requester, "s3:CreateBucket", "arn:aws:s3:::\(name)")
+        if r.header("x-amz-bucket-object-lock-enabled")?.lowercased() == "true" {
+            throw S3Failure.notImplemented("A header you provided implies functionality that is not implemented: object lock")
+        }
+        if let ownership = r.header("x-amz-object-ownership"), ownership != "ObjectWriter" {
+            guard ["BucketOwnerPreferred", "BucketOwnerEnforced"].contains(ownership) else {
+                throw S3Failure.invalidArgument("Invalid x-amz-object-ownership header: \(ownership)")
+            }
+            throw S3Failure.notImplemented("A header you provided implies functionality that is not implemented: ownership \(ownership)")
+        }
+        let body = try await r.document(limit: 64 * 1024)
+        if !body.isEmpty { try checkLocation(try S3Document.parse(body, root: "CreateBucketConfiguration")) }
+        let acl =
+            try ACLParsing.fromHeaders(r, owner: known.canonicalID, bucketOwner: known.canonicalID)
+            ?? AccessControlList([.init(.canonicalUser(known.canonicalID), .fullControl)])
+        try await core.checkGrantees(acl)
+        let (region, now) = (core.region, r.now)
+        let (bucket, made) = try await core.pool.transaction {
+            try BucketStore.bucketCreate($0, name: name, account: known.accountID, region: region, now: now, acl: acl)
+        }
+        if !made {
+            guard bucket.account == known.accountID else {
+                throw S3Failure.named(
+                    "BucketAlreadyExists", 409,
+                    "The requested bucket name is not available. The bucket namespace is shared by all users of the system. Please select a different name and try again."
+                )
+            }
+            throw S3Failure.named(
+                "BucketAlreadyOwnedByYou", 409, "Your previous request to create the named bucket succeeded and you already own it.")
+        }
+        return HTTPReply(status: 200, headers: [("Location", "/\(name)")])
+    }
+
+    /// A bucket is in our region; a constraint that says another one is an error of the client's configuration. Old clients send `EU` or
+    /// nothing.
+    private func checkLocation(_ root: XMLElement) throws(CloudError) {
+        let location = root.first("LocationConstraint")?.text.trimmed ?? ""
+        let isOurs = location.isEmpty || location == core.region || location == "default" || location == "us-east-1"
+        guard isOurs else {
+            throw S3Failure.named(
+                "InvalidLocationConstraint", 400, "The specified location-constraint is not valid: this cloud's region is \(core.region)")
+        }
+        if let bucket = root.first("Bucket"), bucket.first("Type")?.text == "Directory" {
+            throw S3Failure.notImplemented("Directory buckets are not implemented")
+        }
+    }
+
+    func headBucket(_ r: S3Request) async throws(CloudError) -> HTTPReply {
+        let bucket = try await core.bucket(r)
+        try Authorization.bucket(r.requester, bucket, "s3:ListBucket", .read)
+        return HTTPReply(
+            status: 200,
+            headers: [
+                ("x-amz-bucket-region", bucket.region), ("x-amz-access-point-alias", "false"), ("Content-Type", "application/xml"),
+            ])
+    }
+
+    func deleteBucket(_ r: S3Request) async throws(CloudError) -> HTTPReply {
+        let bucket = try await core.bucket(r)
+        try Authorization.bucket(r.requester, bucket, "s3:DeleteBucket", nil)
+        let now = r.now
+        try await core.pool.transaction(isolation: .readCommitted) { try BucketStore.bucketDelete($0, name: bucket.name, now: now) }
+        return HTTPReply(status: 204)
+    }
+
+    func getBucketLocation(_ r: S3Request) async throws(CloudError) -> HTTPReply {
+        let bucket = try await core.bucket(r)
+        try Authorization.bucket(r.requester, bucket, "s3:GetBucketLocation", nil)
+        return S3Document.reply("LocationConstraint") { $0.text(bucket.region) }
+    }
+
+    func getBucketACL(_ r: S3Request) async throws(CloudError) -> HTTPReply {
+        let bucket = try await core.bucket(r)
+        try Authorization.bucket(r.requester, bucket, "s3:GetBucketAcl", .readACP)
+        let owner = try await core.owner(bucket.account)
+        let body = S3Document.accessControl(owner, bucket.acl, names: try await core.grantees(bucket.acl))
+        return HTTPReply(status: 200, headers: [("Content-Type", "application/xml")], body: .bytes(body))
+    }
+
+    func putBucketACL(_ r: S3Request) async throws(CloudError) -> HTTPReply {
+        let bucket = try await core.bucket(r)
+        try Authorization.bucket(r.requester, bucket, "s3:PutBucketAcl", .writeACP)
+        let owner = try await core.owner(bucket.account)
+        let body = try await r.document(limit: 256 * 1024)
+        let acl: AccessControlList
+        if let named = try ACLParsing.fromHeaders(r, owner: owner.id, bucketOwner: owner.id) {
+            guard body.isEmpty else { throw S3Failure.named("UnexpectedContent", 400, "This request does not support content") }
+            acl = named
+        } else {
+            guard !body.isEmpty else { throw S3Failure.named("MissingSecurityHeader", 400, "Your request was missing a required header") }
+            acl = try ACLParsing.fromDocument(body, owner: owner.id)
+        }
+        try await core.checkGrantees(acl)
+        try await core.pool.transaction(isolation: .readCommitted) { try BucketStore.bucketSetACL($0, bucket.id, acl) }
+        return HTTPReply(status: 200)
+    }
+
+    /// Versioning has never been switched on: S3 answers an empty document then.
+    func getBucketVersioning(_ r: S3Request) async throws(CloudError) -> HTTPReply {
+        let bucket = try await core.bucket(r)
+        try Authorization.bucket(r.requester, bucket, "s3:GetBucketVersioning", nil)
+        return S3Document.reply("VersioningConfiguration") { _ in }
+    }
+
+    func getBucketTagging(_ r: S3Request) async throws(CloudError) -> HTTPReply {
+        let bucket = try await core.bucket(r)
+        try Authorization.bucket(r.requester, bucket, "s3:GetBucketTagging", nil)
+        guard !bucket.tags.isEmpty else { throw S3Failure.named("NoSuchTagSet", 404, "The TagSet does not exist") }
+        return HTTPReply(status: 200, headers: [("Content-Type", "application/xml")], body: .bytes(S3Document.tagging(bucket.tags)))
+    }
+
+    func putBucketTagging(_ r: S3Request) async throws(CloudError) -> HTTPReply {
+        let bucket = try await core.bucket(r)
+        try Authorization.bucket(r.requester, bucket, "s3:PutBucketTagging", nil)
+        let tags = try Tagging.fromDocument(try await r.document(limit: 64 * 1024), limit: Tagging.bucketLimit)
+        try await core.pool.transaction(isolation: .readCommitted) { try BucketStore.bucketSetTags($0, bucket.id, tags) }
+        return HTTPReply(status: 204)
+    }
+
+    func deleteBucketTagging(_ r: S3Request) async throws(CloudError) -> HTTPReply {
+        let bucket = try await core.bucket(r)
+        try Authorization.bucket(r.requester, bucket, "s3:PutBucketTagging", nil)
+        try await core.pool.transaction(isolation: .readCommitted) { try BucketStore.bucketSetTags($0, bucket.id, []) }
+        return HTTPReply(status: 204)
+    }
+
+    func getAbsentConfiguration(_ r: S3Request, _ name: String) async throws(CloudError) -> HTTPReply {
+        let bucket = try await core.bucket(r)
+        try Authorization.bucket(r.requester, bucket, Self.action(name), nil)
+        switch AbsentConfiguration.answers[name] {
+        case .error(let code, let message)?: throw S3Failure.named(code, 404, message)
+        case .document(let root, let element)?:
+            return S3Document.reply(root) { xml in if let element { xml.element(element.0, element.1) } }
+        case nil: throw .bug("no answer for \(name)")
+        }
+    }
+
+    private static func action(_ name: String) -> String {
+        switch name {
+        case "accelerate": "s3:GetAccelerateConfiguration"
+        case "cors": "s3:GetBucketCORS"
+        case "encryption": "s3:GetEncryptionConfiguration"
+        case "lifecycle": "s3:GetLifecycleConfiguration"
+        case "logging": "s3:GetBucketLogging"
+        case "notification": "s3:GetBucketNotification"
+        case "object-lock": "s3:GetBucketObjectLockConfiguration"
+        case "ownershipControls": "s3:GetBucketOwnershipControls"
+        case "policyStatus": "s3:GetBucketPolicyStatus"
+        case "publicAccessBlock": "s3:GetBucketPublicAccessBlock"
+        case "replication": "s3:GetReplicationConfiguration"
+        case "requestPayment": "s3:GetBucketRequestPayment"
+        case "website": "s3:GetBucketWebsite"
+        default: "s3:GetBucketPolicy"
+        }
+    }
+}

@@ -1,0 +1,102 @@
+import Domain
+import Signing
+import Wire
+
+/// Which parts become the object, and whether they may.
+struct CompletionOrder: Sendable {
+    struct Part: Sendable {
+        let number: Int
+        /// Without quotes.
+        let etag: String
+        let checksums: [(algorithm: ChecksumAlgorithm, value: String)]
+    }
+    let parts: [Part]
+
+    /// Source: S3 User Guide, "Amazon S3 multipart upload limits".
+    static let partLimit = 10_000
+    static let smallestPart = 5 << 20
+    static let objectLimit = 5 << 40
+
+    /// Reads `CompleteMultipartUpload`. - Throws: `MalformedXML`, `InvalidPartOrder`.
+    init(_ bytes: [UInt8]) throws(CloudError) {
+        let root = try S3Document.parse(bytes, root: "CompleteMultipartUpload", limits: XMLLimits(maxBytes: 8 << 20, maxElements: 90_000))
+        var parts: [Part] = []
+        for element in root.all("Part") {
+            guard let number = Int(element.first("PartNumber")?.text.trimmed ?? ""), let etag = element.first("ETag")?.text.trimmed else {
+                throw S3Failure.malformedXML("a Part without PartNumber or ETag")
+            }
+            let bare = etag.hasPrefix("\"") && etag.hasSuffix("\"") && etag.count > 1 ? String(etag.dropFirst().dropLast()) : etag
+            let checksums = ChecksumAlgorithm.allCases.compactMap { a in element.first(a.element).map { (algorithm: a, value: $0.text.trimmed) } }
+            if let last = parts.last, last.number >= number {
+                throw S3Failure.named(
+                    "InvalidPartOrder", 400,
+                    "The list of parts was not in ascending order. The parts list must be specified in order by part number.")
+            }
+            parts.append(Part(number: number, etag: bare, checksums: checksums))
+        }
+        guard !parts.isEmpty, parts.count <= Self.partLimit else { throw S3Failure.malformedXML("\(parts.count) parts") }
+        self.parts = parts
+    }
+
+    /// Matches the order against the parts that are there.
+    /// - Returns: the chosen parts in order.
+    /// - Throws: `InvalidPart`, `EntityTooSmall`, `EntityTooLarge`, `InvalidRequest` when a composite checksum lacks a part's value.
+    func choose(
+        from stored: [PartRecord], checksum: (algorithm: ChecksumAlgorithm, type: ChecksumType)?
+    ) throws(CloudError) -> [PartRecord] {
+        var byNumber: [Int: PartRecord] = [:]
+        for part in stored { byNumber[part.number] = part }
+        var chosen: [PartRecord] = []
+        var total = 0
+        for part in parts {
+            guard let found = byNumber[part.number], found.etag == part.etag else { throw S3Failure.invalidPart() }
+            for given in part.checksums {
+                guard let own = found.checksum, own.algorithm == given.algorithm, own.value == given.value else { throw S3Failure.invalidPart() }
+            }
+            if let checksum, checksum.type == .composite, !part.checksums.contains(where: { $0.algorithm == checksum.algorithm }) {
+                throw S3Failure.invalidRequest(
+                    "The upload was created using a \(checksum.algorithm.rawValue.lowercased()) checksum. The complete request must include the checksum for each part. It was missing for part \(part.number) in the request."
+                )
+            }
+            total += found.size
+            chosen.append(found)
+        }
+        for part in chosen.dropLast() where part.size < Self.smallestPart { throw S3Failure.entityTooSmall(part.number, size: part.size) }
+        guard total <= Self.objectLimit else { throw S3Failure.entityTooLarge(limit: Self.objectLimit) }
+        return chosen
+    }
+
+    /// MD5 of the parts' MD5s, and their number.
+    static func etag(_ parts: [PartRecord]) -> String {
+        "\(Hex.encode(Digest.md5(parts.flatMap { Hex.decode($0.etag) ?? [] })))-\(parts.count)"
+    }
+}
+
+/// Which checksum an upload has. Source: S3 User Guide, "Checking object integrity": SHA-1 and SHA-256 of parts are composite always,
+/// CRC-64/NVME is of the full object always, the others as asked, composite when not.
+enum UploadChecksum {
+    static func parse(algorithm: String?, type: String?) throws(CloudError) -> (algorithm: ChecksumAlgorithm, type: ChecksumType)? {
+        guard let algorithm else {
+            guard type == nil else {
+                throw S3Failure.invalidRequest("The x-amz-checksum-type header can only be used with the x-amz-checksum-algorithm header.")
+            }
+            return nil
+        }
+        let parsed = try ChecksumAlgorithm(parsing: algorithm)
+        var wanted: ChecksumType?
+        if let type {
+            guard let known = ChecksumType(rawValue: type.uppercased()) else {
+                throw S3Failure.invalidRequest("Value for x-amz-checksum-type header is invalid.")
+            }
+            wanted = known
+        }
+        switch parsed {
+        case .crc64nvme where wanted == .composite, .sha1 where wanted == .fullObject, .sha256 where wanted == .fullObject:
+            throw S3Failure.invalidRequest(
+                "The \(wanted?.rawValue ?? "") checksum type cannot be used with the \(parsed.rawValue.lowercased()) checksum algorithm.")
+        case .crc64nvme: return (parsed, .fullObject)
+        case .sha1, .sha256: return (parsed, .composite)
+        case .crc32, .crc32c: return (parsed, wanted ?? .composite)
+        }
+    }
+}

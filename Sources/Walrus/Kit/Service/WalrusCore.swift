@@ -1,0 +1,128 @@
+import Database
+import Domain
+import Logging
+import Synchronization
+import Workflow
+
+/// What every action needs. Made once, in `WalrusService`.
+struct WalrusCore: Sendable {
+    let pool: DatabasePool
+    let bytes: any ObjectBytes
+    let intake: Intake
+    let directory: any RequesterDirectory
+    let leases: BlobLeases
+    let clock: any Clock
+    let random: any Random
+    let logger: Logger
+    /// The region that buckets are in.
+    let region: String
+    /// Of virtual-hosted style; empty: none.
+    let domain: String
+
+    func owner(_ accountID: String) async throws(CloudError) -> OwnerNames { try await directory.owner(accountID: accountID) }
+
+    /// The accounts that an ACL names, by canonical id. Those that do not exist are left out.
+    func grantees(_ acl: AccessControlList) async throws(CloudError) -> [String: OwnerNames] {
+        var names: [String: OwnerNames] = [:]
+        for grant in acl.grants {
+            guard case .canonicalUser(let id) = grant.grantee, names[id] == nil else { continue }
+            names[id] = try await directory.owner(canonicalID: id)
+        }
+        return names
+    }
+
+    /// - Throws: `InvalidArgument` for a grant to an account that does not exist.
+    func checkGrantees(_ acl: AccessControlList) async throws(CloudError) {
+        let names = try await grantees(acl)
+        for grant in acl.grants {
+            if case .canonicalUser(let id) = grant.grantee, names[id] == nil { throw S3Failure.invalidArgument("Invalid id") }
+        }
+    }
+
+    func bucket(_ r: S3Request) async throws(CloudError) -> BucketRecord {
+        let name = try r.bucketName()
+        guard let bucket = try await pool.read({ try BucketStore.bucketFetch($0, name) }) else { throw S3Failure.noSuchBucket(name) }
+        try expectedOwner(r, bucket)
+        return bucket
+    }
+
+    func object(_ r: S3Request, withBytes: Bool) async throws(CloudError) -> (bucket: BucketRecord, object: ObjectRecord?) {
+        let name = try r.bucketName()
+        let key = try r.key()
+        let found = try await pool.read { try ObjectStore.objectFetch($0, bucket: name, key: key, withBytes: withBytes) }
+        try expectedOwner(r, found.bucket)
+        return found
+    }
+
+    /// `x-amz-expected-bucket-owner`: the client's protection against a bucket that has changed hands.
+    private func expectedOwner(_ r: S3Request, _ bucket: BucketRecord) throws(CloudError) {
+        if let expected = r.header("x-amz-expected-bucket-owner"), expected != bucket.account {
+            throw S3Failure.accessDenied("the bucket belongs to \(bucket.account), not \(expected)")
+        }
+    }
+
+    /// After the commit: takes a blob out of the incoming area. A failure is not the client's: the bytes are safe where they are.
+    func settle(_ content: ObjectContent) async {
+        if case .blob(let id) = content { await settle(id) }
+    }
+
+    func settle(_ id: BlobID) async {
+        do { try await bytes.settle(id) } catch {
+            logger.warning("a blob stays in incoming", metadata: ["blob": "\(id)", "error": "\(error.context)"])
+        }
+    }
+
+    /// Runs a commit that makes `content` visible. When the transaction did not happen the blob goes; when nobody knows whether it happened
+    /// (the connection broke during COMMIT) it stays in the incoming area, where upkeep looks for its row.
+    func commit<R: Sendable>(
+        _ content: ObjectContent?, _ body: @escaping @Sendable (Transaction) throws -> R
+    ) async throws(CloudError) -> R {
+        do {
+            let result = try await pool.transaction(isolation: .readCommitted, body)
+            if let content { await settle(content) }
+            return result
+        } catch {
+            var isUnknown = false
+            if case .unavailable = error.reason { isUnknown = true }
+            if !isUnknown, case .blob(let id)? = content {
+                do { try await bytes.remove([id]) } catch {
+                    logger.warning("a refused blob stays in incoming", metadata: ["blob": "\(id)", "error": "\(error.context)"])
+                }
+            }
+            throw error
+        }
+    }
+}
+
+/// Blobs that are being read piece by piece: the collector leaves them alone. (A single open file needs no lease, the system keeps it.)
+final class BlobLeases: Sendable {
+    private let held = Mutex<[String: Int]>([:])
+
+    func take(_ blobs: [BlobID]) -> BlobLease {
+        held.withLock { h in for blob in blobs { h[blob.text, default: 0] += 1 } }
+        return BlobLease(self, blobs)
+    }
+
+    func isHeld(_ blob: BlobID) -> Bool { held.withLock { $0[blob.text] != nil } }
+
+    fileprivate func release(_ blobs: [BlobID]) {
+        held.withLock { h in
+            for blob in blobs {
+                if let n = h[blob.text], n > 1 { h[blob.text] = n - 1 } else { h[blob.text] = nil }
+            }
+        }
+    }
+}
+
+/// Held as long as this object lives.
+final class BlobLease: Sendable {
+    private let leases: BlobLeases
+    private let blobs: [BlobID]
+
+    fileprivate init(_ leases: BlobLeases, _ blobs: [BlobID]) {
+        self.leases = leases
+        self.blobs = blobs
+    }
+
+    deinit { leases.release(blobs) }
+}

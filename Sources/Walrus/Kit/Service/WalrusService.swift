@@ -1,0 +1,68 @@
+public import Daemon
+import Database
+import Domain
+import NIOPosix
+public import ServiceLifecycle
+import Workflow
+
+/// Builds Walrus from its parts. What `karri-walrus` runs and what tests run is the same.
+public struct WalrusService: Sendable {
+    /// For tests: the port after the start.
+    public let server: HTTPServer
+    public let services: [any Service]
+
+    /// Connects, brings the tables up to date, takes the store's lock.
+    /// - Throws: `.unavailable` when the database or the store cannot be used.
+    public static func make(_ configuration: WalrusConfiguration, _ runtime: DaemonRuntime) async throws -> WalrusService {
+        let pool = DatabasePool(url: configuration.databaseURL, size: configuration.databaseConnections, name: runtime.name)
+        pool.start()
+        try await pool.migrate(schema: SchemaStore.name, SchemaStore.migrations)
+        let directory = try await IdentityDirectory.open(
+            pool, secretKeyFile: configuration.secretKeyFile, clock: runtime.clock, random: runtime.random)
+        return try make(configuration, runtime, pool: pool, directory: directory, background: [IdentityCacheService(store: directory.store)])
+    }
+
+    static func make(
+        _ configuration: WalrusConfiguration, _ runtime: DaemonRuntime, pool: DatabasePool, directory: any RequesterDirectory,
+        limits: CollectorLimits = CollectorLimits(), background: [any Service] = []
+    ) throws -> WalrusService {
+        let threads = NIOThreadPool.singleton
+        let bytes = try LocalBytes(root: configuration.dataDirectory, pool: threads)
+        let ledger = SpaceLedger(bytes: bytes, clock: runtime.clock, keepMiB: configuration.minimumFreeMiB)
+        let core = WalrusCore(
+            pool: pool, bytes: bytes, intake: Intake(bytes: bytes, ledger: ledger, random: runtime.random), directory: directory,
+            leases: BlobLeases(), clock: runtime.clock, random: runtime.random, logger: runtime.logger, region: configuration.region,
+            domain: configuration.domain)
+        let gateway = Gateway(
+            core: core, metrics: runtime.metrics, health: runtime.health, metricsForAnyone: configuration.metricsForAnyone)
+        let server = HTTPServer(
+            address: configuration.listenAddress, port: configuration.port, tls: configuration.tls,
+            limits: HTTPLimits(connections: configuration.connections), runtime: runtime, name: "s3"
+        ) { await gateway.handle($0) }
+        let upkeep = UpkeepService(core: core, limits: limits, runtime: runtime, pool: pool)
+        return WalrusService(server: server, services: [upkeep] + background + [server])
+    }
+}
+
+/// Runs the collector, and closes the database pool when everything else has stopped.
+struct UpkeepService: Service {
+    let core: WalrusCore
+    let limits: CollectorLimits
+    let runtime: DaemonRuntime
+    let pool: DatabasePool
+
+    func run() async throws {
+        let collector = Collector(core: core, limits: limits)
+        let removed = runtime.metrics.counter("karri_walrus_collected_total", help: "blobs removed or settled by upkeep")
+        let loop = ReconcilerLoop(
+            name: "walrus.collector", periodMilliseconds: limits.periodMilliseconds, retryMilliseconds: 1000, clock: runtime.clock
+        ) { report in
+            removed.increment(by: report.changed)
+            runtime.health.set("upkeep", report.failures.isEmpty ? .ok : .degraded(report.failures.joined(separator: "; ")))
+        } body: {
+            await collector.pass()
+        }
+        await cancelWhenGracefulShutdown { await loop.run() }
+        pool.close()
+    }
+}

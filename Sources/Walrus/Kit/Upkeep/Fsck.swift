@@ -1,0 +1,157 @@
+public import Database
+public import Domain
+import NIOCore
+import Signing
+
+/// What a check of the whole store found.
+public struct FsckReport: Sendable {
+    /// Rows of bytes on disk that were looked at, inline objects, and their bytes.
+    public var blobs = 0
+    public var inlineObjects = 0
+    public var bytes = 0
+    /// Deleted blobs that the collector has not removed yet, and blobs of uploads under way: no defects.
+    public var garbage = 0
+    public var underWay = 0
+    /// A row without its bytes, or with other bytes: lost data.
+    public var damaged: [String] = []
+    /// Bytes without a row.
+    public var orphans: [String] = []
+    /// Parts without an upload or object.
+    public var ownerlessParts: [String] = []
+    public var repaired = 0
+
+    public init() {}
+    public var isClean: Bool { damaged.isEmpty && orphans.isEmpty && ownerlessParts.isEmpty }
+}
+
+/// Proves that every row has its bytes with the right size and digest, and every byte its row. Reads the store once, a 256th at a time, so
+/// that memory does not grow with it. Repair removes bytes and parts without an owner; lost data it can only name.
+public struct Fsck: Sendable {
+    let pool: DatabasePool
+    let bytes: any ObjectBytes
+    let now: Timestamp
+    /// Blobs without a row that are younger may belong to an upload whose commit is under way.
+    let settleMilliseconds: Int
+
+    public init(pool: DatabasePool, bytes: any ObjectBytes, now: Timestamp, settleMilliseconds: Int = 600_000) {
+        self.pool = pool
+        self.bytes = bytes
+        self.now = now
+        self.settleMilliseconds = settleMilliseconds
+    }
+
+    /// - Parameters:
+    ///   - progress: called after each 256th.
+    public func run(repair: Bool, progress: @Sendable (Int) -> Void = { _ in }) async throws(CloudError) -> FsckReport {
+        var report = FsckReport()
+        for first in 0..<256 {
+            try await check(prefix: Hex.encode([UInt8(first)]), repair: repair, &report)
+            progress(first + 1)
+        }
+        try await checkIncoming(repair: repair, &report)
+        try await checkInline(&report)
+        report.damaged += try await pool.read { try GarbageStore.brokenMultipart($0) }.map { "\($0): its parts do not add up to it" }
+        let parts = try await pool.read { try GarbageStore.ownerlessParts($0) }
+        report.ownerlessParts = parts.map(\.text)
+        if repair, !parts.isEmpty {
+            let now = now
+            try await pool.transaction { try GarbageStore.partsForget($0, parts, now: now) }
+            report.repaired += parts.count
+        }
+        return report
+    }
+
+    private func check(prefix: String, repair: Bool, _ report: inout FsckReport) async throws(CloudError) {
+        // Files before rows: what is written in between has a row and shows as neither.
+        let files = try await bytes.settled(prefix: prefix)
+        let expected = try await pool.read { try GarbageStore.expected($0, prefix: prefix) }
+        for row in expected {
+            report.blobs += 1
+            if let problem = try await verify(row, &report) { report.damaged.append("\(row.owner): blob \(row.blob) \(problem)") }
+        }
+        let known = Set(expected.map(\.blob.text))
+        let unknown = files.map(\.id).filter { !known.contains($0.text) }
+        guard !unknown.isEmpty else { return }
+        let (garbage, owned) = try await pool.read { t in (try GarbageStore.inGarbage(t, unknown), try GarbageStore.owned(t, unknown)) }
+        report.garbage += garbage.count
+        let orphans = unknown.filter { !garbage.contains($0.text) && !owned.contains($0.text) }
+        report.orphans += orphans.map(\.text)
+        if repair, !orphans.isEmpty {
+            try await bytes.remove(orphans)
+            report.repaired += orphans.count
+        }
+    }
+
+    /// - Returns: what is wrong.
+    private func verify(_ row: GarbageStore.Expected, _ report: inout FsckReport) async throws(CloudError) -> String? {
+        guard let blob = try await bytes.open(row.blob) else {
+            // Deleted since the rows were read?
+            let still = try await pool.read { try GarbageStore.owned($0, [row.blob]) }
+            return still.isEmpty ? nil : "is missing"
+        }
+        guard blob.size == row.size else { return "has \(blob.size) bytes, not \(row.size)" }
+        let md5 = Digest.Hasher(.md5)
+        var at = 0
+        while at < blob.size {
+            let count = min(1 << 20, blob.size - at)
+            let piece = try await blob.read(offset: at, length: count)
+            piece.withUnsafeReadableBytes { md5.update($0) }
+            at += count
+        }
+        report.bytes += blob.size
+        let digest = Hex.encode(md5.finish())
+        return digest == row.etag ? nil : "has the MD5 \(digest), not \(row.etag)"
+    }
+
+    private func checkIncoming(repair: Bool, _ report: inout FsckReport) async throws(CloudError) {
+        let found = try await bytes.incoming()
+        let ids = found.map(\.id)
+        let owned = try await pool.read { try GarbageStore.owned($0, ids) }
+        for (id, age) in found where !owned.contains(id.text) {
+            if age < settleMilliseconds {
+                report.underWay += 1
+                continue
+            }
+            report.orphans.append(id.text)
+            if repair {
+                try await bytes.remove([id])
+                report.repaired += 1
+            }
+        }
+    }
+
+    private func checkInline(_ report: inout FsckReport) async throws(CloudError) {
+        var bucket: Int64 = 0
+        var key: [UInt8] = []
+        while true {
+            let (fromBucket, fromKey) = (bucket, key)
+            let page = try await pool.read { t in
+                try GarbageStore.inlineObjects(t, afterBucket: fromBucket, afterKey: fromKey, limit: 500)
+            }
+            for row in page {
+                report.inlineObjects += 1
+                report.bytes += row.bytes.count
+                let digest = Hex.encode(Digest.md5(row.bytes))
+                // An inline copy of a multipart object does not exist: its ETag is always an MD5.
+                if row.bytes.count != row.size || digest != row.etag {
+                    report.damaged.append("bucket \(row.bucket) key \(String(decoding: row.key, as: UTF8.self)): its inline bytes are not those of its row")
+                }
+            }
+            guard let last = page.last else { return }
+            (bucket, key) = (last.bucket, last.key)
+        }
+    }
+}
+
+extension FsckReport {
+    /// For people: a line per defect, and a summary.
+    public var lines: [String] {
+        var lines = damaged.map { "damaged: \($0)" }
+        lines += orphans.map { "orphan: blob \($0) has no row" }
+        lines += ownerlessParts.map { "orphan: part \($0) has no upload and no object" }
+        lines.append(
+            "\(blobs) blobs and \(inlineObjects) inline objects (\(bytes) bytes) checked, \(garbage) deleted and \(underWay) under way: "
+                + (isClean ? "clean" : "\(damaged.count) damaged, \(orphans.count + ownerlessParts.count) orphans, \(repaired) removed"))
+        return lines
+    }
+}

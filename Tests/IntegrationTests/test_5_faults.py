@@ -1,0 +1,96 @@
+"""Kill -9 of each daemon and of PostgreSQL while machines start, run, attach and stop: nothing is lost, doubled or leaked."""
+
+import os
+import random
+import signal
+import time
+
+import pytest
+from conftest import IMAGES, ZONE, Machine, client, daemon_pid, karri, until
+
+SEED = int(os.environ.get("KARRI_SEED", time.time()))
+
+
+def kill(name):
+    os.kill(daemon_pid(name), signal.SIGKILL)
+
+
+def test_machine_lives_while_every_controller_is_down(machine):
+    for name in ["clc", "cc", "nc", "sc", "walrus"]:
+        kill(name)
+    assert machine.ssh_up(limit=20, address=None if False else machine_address(machine)).ssh("echo alive", address=machine_address(machine)).strip() == "alive"
+    karri("up")
+    until("described again", 60, lambda: machine.state == "running")
+
+
+def machine_address(machine):
+    if not hasattr(machine, "known_address"):
+        machine.known_address = None
+    return machine.known_address
+
+
+@pytest.fixture(autouse=True)
+def remember_address(machine):
+    machine.known_address = machine.address
+
+
+@pytest.mark.parametrize("name", ["clc", "cc", "nc", "postgres"])
+def test_kill_while_starting(ec2, key, group, name):
+    """The same client token gives the same instance, whenever the daemon died; it runs once; then it ends."""
+    print("seed", SEED)
+    chance = random.Random(f"{SEED}{name}")
+    token = f"fault-{name}-{SEED}"
+    arguments = dict(
+        ImageId=IMAGES["KARRI_IMAGE"], InstanceType="t1.micro", MinCount=1, MaxCount=1, KeyName=key.name, SecurityGroups=[group], ClientToken=token)
+    first = ec2.run_instances(**arguments)["Instances"][0]["InstanceId"]
+    time.sleep(chance.random() * 3)
+    kill(name)
+    karri("up")
+    again = until("the same instance", 60, lambda: ec2.run_instances(**arguments)["Instances"][0]["InstanceId"])
+    assert again == first
+    machine = Machine.__new__(Machine)
+    machine.ec2, machine.key, machine.id = ec2, key, first
+    machine.running(limit=180).ssh_up()
+    found = [i for r in ec2.describe_instances(Filters=[{"Name": "client-token", "Values": [token]}])["Reservations"] for i in r["Instances"]]
+    assert [i["InstanceId"] for i in found] == [first]
+    ec2.terminate_instances(InstanceIds=[first])
+    time.sleep(chance.random() * 2)
+    kill(name)
+    karri("up")
+    until("terminated", 180, lambda: machine.state == "terminated")
+
+
+@pytest.mark.parametrize("name", ["sc", "nc", "clc"])
+def test_kill_while_attaching(ec2, machine, name):
+    chance = random.Random(f"{SEED}{name}a")
+    volume = ec2.create_volume(Size=1, AvailabilityZone=ZONE)["VolumeId"]
+    until("available", 60, lambda: ec2.describe_volumes(VolumeIds=[volume])["Volumes"][0]["State"] == "available")
+    ec2.attach_volume(VolumeId=volume, InstanceId=machine.id, Device="/dev/vdd")
+    time.sleep(chance.random())
+    kill(name)
+    karri("up")
+    until("attached", 90, lambda: ec2.describe_volumes(VolumeIds=[volume])["Volumes"][0]["Attachments"][0]["State"] == "attached")
+    find = f"for d in /sys/block/vd*; do [ \"$(cat $d/serial)\" = {volume[:20]} ] && echo /dev/${{d##*/}}; done"
+    device = until("in the guest", 30, lambda: machine.ssh(find).strip())
+    machine.ssh(f"dd if=/dev/zero of={device} bs=1M count=4 conv=fsync 2>/dev/null")
+    kill(name)
+    machine.ssh(f"dd if=/dev/zero of={device} bs=1M count=4 conv=fsync 2>/dev/null")
+    karri("up")
+    until("detach accepted", 60, lambda: ec2.detach_volume(VolumeId=volume))
+    until("available", 90, lambda: ec2.describe_volumes(VolumeIds=[volume])["Volumes"][0]["State"] == "available")
+    ec2.delete_volume(VolumeId=volume)
+
+
+def test_up_again_changes_nothing(machine):
+    before = {name: daemon_pid(name) for name in ["clc", "cc", "nc", "sc", "walrus", "postgres"]}
+    karri("up")
+    assert {name: daemon_pid(name) for name in before} == before
+    assert machine.state == "running"
+
+
+def test_status_is_one_screen():
+    text = karri("status")
+    assert len(text.splitlines()) < 25
+    for word in ["Cloud Controller", "Walrus", "Cluster Controller", "Storage Controller", "Node Controller", "node1", "up"]:
+        assert word in text
+    assert client("ec2").describe_regions()
