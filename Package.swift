@@ -112,19 +112,21 @@ let package = Package(
             tests("DatabaseTests", ["Database", "Workflow", "Domain", "TestKit"]),
             tests("IdentityTests", ["Identity", "Database", "Signing", "Workflow", "Domain", "TestKit"]),
             tests("DaemonTests", ["Daemon", "Signing", "Wire", "API", "Workflow", "Domain", "TestKit"]),
-            tests("CloudControllerTests", ["CloudControllerKit", "API", "Wire", "Domain", "TestKit", "Workflow", "Database", "Identity"]),
+            tests(
+                "CloudControllerTests",
+                ["CloudControllerKit", "API", "Wire", "Domain", "TestKit", "Workflow", "Database", "Identity", "Daemon", "Signing"]),
             tests("WalrusTests", ["WalrusKit", "Daemon", "Signing", "Wire", "Domain", "TestKit", "Workflow", "Database", "Identity"]),
-            tests("ClusterControllerTests", ["ClusterControllerKit", "API", "Wire", "Domain", "TestKit", "Workflow"]),
+            tests("ClusterControllerTests", ["ClusterControllerKit", "API", "Wire", "Domain", "Workflow"]),
             tests("StorageControllerTests", ["StorageControllerKit", "API", "Wire", "Domain", "TestKit", "Workflow", "Database"]),
-            tests("NodeControllerTests", ["NodeControllerKit", "API", "Wire", "Domain", "TestKit", "Workflow", "Signing"]),
+            tests("NodeControllerTests", ["NodeControllerKit", "Daemon", "API", "Wire", "Domain", "TestKit", "Workflow", "Signing", logging]),
             tests(
                 "ContractTests",
-                ["NodeControllerKit", "StorageControllerKit", "ClusterControllerKit", "API", "Wire", "Domain", "TestKit", "Workflow"]),
+                ["NodeControllerKit", "Daemon", "StorageControllerKit", "ClusterControllerKit", "API", "Wire", "Domain", "TestKit", "Workflow"]),
             tests(
                 "SimulationTests",
                 [
-                    "CloudControllerKit", "NodeControllerKit", "StorageControllerKit", "ClusterControllerKit", "WalrusKit", "API", "Wire",
-                    "Domain", "TestKit", "Workflow", "Database", "Identity", "Signing",
+                    "CloudControllerKit", "NodeControllerKit", "StorageControllerKit", "ClusterControllerKit", "API", "Wire", "Domain", "Daemon",
+                    "TestKit", "Workflow", "Database", "Identity", "Signing", logging,
                 ]),
             tests("StyleTests", ["Domain"], exclude: ["arrows.txt"]),
         ]

@@ -46,7 +46,8 @@ struct SampleConfiguration: DaemonConfiguration {
     }
 
     @Test func everyWrongKeyIsNamedWithItsLine() {
-        let found = problems("prot = 1\nport = 0\nport = 5\nnetwork = 10.0.0.1/8\nnonsense\npeers = a\nkind = xen\nverify = maybe\nzzzzzzzz = 1\n")
+        let found = problems(
+            "prot = 1\nport = 0\nport = 5\nnetwork = 10.0.0.1/8\nnonsense\npeers = a\nkind = xen\nverify = maybe\nzzzzzzzz = 1\n")
         #expect(found.count == 9)
         #expect(found[0] == "line 1: prot: is not a key of this daemon; did you mean port?")
         #expect(found[1] == "line 2: port: must be from 1 to 65535, not 0")

@@ -2,6 +2,7 @@ import Daemon
 import Domain
 import Glibc
 import NIOCore
+import ServiceLifecycle
 import Synchronization
 import Testing
 
@@ -19,7 +20,9 @@ import Testing
         let answer = try await serving({ request in
             .text(200, request.headers.map { "\($0.name)=\($0.value)" }.joined(separator: ";"))
         }) { port in
-            try await RawClient(port: port).exchange(["GET / HTTP/1.1\r\nX-b: 2\r\nhOST: h\r\nx-A: 1\r\nX-b: 3\r\nConnection: close\r\n\r\n"])
+            try await RawClient(port: port).exchange([
+                "GET / HTTP/1.1\r\nX-b: 2\r\nhOST: h\r\nx-A: 1\r\nX-b: 3\r\nConnection: close\r\n\r\n"
+            ])
         }
         #expect(answer.contains("X-b=2;hOST=h;x-A=1;X-b=3;Connection=close"))
     }
@@ -165,6 +168,48 @@ import Testing
             try await RawClient(port: port).exchange(["GET / HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n"])
         }
         #expect(answer.contains("same 36"))
+    }
+
+    @Test func onePeerDoesNotTakeAllConnections() async throws {
+        try await serving(limits: HTTPLimits(connections: 50, connectionsPerPeer: 2), { _ in .text(200, "ok") }) { port in
+            try await withThrowingTaskGroup(of: String.self) { group in
+                for _ in 0..<2 { group.addTask { try await RawClient(port: port).exchange([], seconds: 2) } }
+                try await Task.sleep(for: .milliseconds(300))
+                let third = try await RawClient(port: port).exchange(["GET / HTTP/1.1\r\nHost: h\r\n\r\n"])
+                #expect(!third.contains("ok"))
+                for try await idle in group { #expect(idle == "<timeout>") }
+            }
+            try await Task.sleep(for: .milliseconds(200))
+            let after = try await RawClient(port: port).exchange(["GET / HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n"])
+            #expect(after.contains("ok<closed>"))
+        }
+    }
+
+    @Test func aGracefulStopLetsRequestsEndAndClosesIdleConnections() async throws {
+        let server = HTTPServer(address: "127.0.0.1", port: 0, runtime: testRuntime(), name: "test") { request in
+            if request.rawPath == "/slow" { try? await Task.sleep(for: .milliseconds(700)) }
+            return .text(200, "done")
+        }
+        var configuration = ServiceGroupConfiguration(services: [server], logger: testRuntime().logger)
+        configuration.maximumGracefulShutdownDuration = .seconds(10)
+        let group = ServiceGroup(configuration: configuration)
+        try await withThrowingTaskGroup(of: String.self) { tasks in
+            tasks.addTask {
+                try await group.run()
+                return "stopped"
+            }
+            let port = await server.waitUntilListening()
+            tasks.addTask { try await RawClient(port: port).exchange(["GET /slow HTTP/1.1\r\nHost: h\r\n\r\n"], seconds: 5) }
+            tasks.addTask { try await RawClient(port: port).exchange(["GET / HTTP/1.1\r\nHost: h\r\n\r\n"], seconds: 5) }
+            tasks.addTask { try await RawClient(port: port).exchange([], seconds: 5) }
+            try await Task.sleep(for: .milliseconds(300))
+            await group.triggerGracefulShutdown()
+            var ends: [String] = []
+            for try await end in tasks { ends.append(end) }
+            #expect(ends.filter { $0.contains("done<closed>") }.count == 2, "\(ends)")
+            #expect(ends.contains("<closed>"))
+            #expect(ends.last == "stopped", "\(ends)")
+        }
     }
 
     @Test func moreConnectionsThanAllowedWait() async throws {

@@ -44,7 +44,8 @@ let echoService: ServiceDefinition = {
         guard let operation = echoService.operations["Echo"] else { return "" }
         let transport = InternalTransport(identity: identity, clock: SystemClock(), random: SystemRandom(), timeoutMilliseconds: 5000)
         let output = try await transport.call(
-            echoService, operation, .record(["text": .text(text)]), to: "127.0.0.1:\(port)", context: CallContext(requestID: "req-12345678"))
+            echoService, operation, .record(["text": .text(text)]), to: "127.0.0.1:\(port)", context: CallContext(requestID: "req-12345678")
+        )
         guard case .record(let record) = output, case .text(let answer)? = record["text"] else { return "" }
         return answer
     }

@@ -19,7 +19,7 @@ def test_machine_lives_while_every_controller_is_down(machine):
     for name in ["clc", "cc", "nc", "sc", "walrus"]:
         kill(name)
     assert machine.ssh_up(limit=20, address=None if False else machine_address(machine)).ssh("echo alive", address=machine_address(machine)).strip() == "alive"
-    karri("up")
+    karri("up", "--no-build")
     until("described again", 60, lambda: machine.state == "running")
 
 
@@ -45,7 +45,7 @@ def test_kill_while_starting(ec2, key, group, name):
     first = ec2.run_instances(**arguments)["Instances"][0]["InstanceId"]
     time.sleep(chance.random() * 3)
     kill(name)
-    karri("up")
+    karri("up", "--no-build")
     again = until("the same instance", 60, lambda: ec2.run_instances(**arguments)["Instances"][0]["InstanceId"])
     assert again == first
     machine = Machine.__new__(Machine)
@@ -56,7 +56,7 @@ def test_kill_while_starting(ec2, key, group, name):
     ec2.terminate_instances(InstanceIds=[first])
     time.sleep(chance.random() * 2)
     kill(name)
-    karri("up")
+    karri("up", "--no-build")
     until("terminated", 180, lambda: machine.state == "terminated")
 
 
@@ -68,14 +68,14 @@ def test_kill_while_attaching(ec2, machine, name):
     ec2.attach_volume(VolumeId=volume, InstanceId=machine.id, Device="/dev/vdd")
     time.sleep(chance.random())
     kill(name)
-    karri("up")
+    karri("up", "--no-build")
     until("attached", 90, lambda: ec2.describe_volumes(VolumeIds=[volume])["Volumes"][0]["Attachments"][0]["State"] == "attached")
     find = f"for d in /sys/block/vd*; do [ \"$(cat $d/serial)\" = {volume[:20]} ] && echo /dev/${{d##*/}}; done"
     device = until("in the guest", 30, lambda: machine.ssh(find).strip())
     machine.ssh(f"dd if=/dev/zero of={device} bs=1M count=4 conv=fsync 2>/dev/null")
     kill(name)
     machine.ssh(f"dd if=/dev/zero of={device} bs=1M count=4 conv=fsync 2>/dev/null")
-    karri("up")
+    karri("up", "--no-build")
     until("detach accepted", 60, lambda: ec2.detach_volume(VolumeId=volume))
     until("available", 90, lambda: ec2.describe_volumes(VolumeIds=[volume])["Volumes"][0]["State"] == "available")
     ec2.delete_volume(VolumeId=volume)
@@ -83,7 +83,7 @@ def test_kill_while_attaching(ec2, machine, name):
 
 def test_up_again_changes_nothing(machine):
     before = {name: daemon_pid(name) for name in ["clc", "cc", "nc", "sc", "walrus", "postgres"]}
-    karri("up")
+    karri("up", "--no-build")
     assert {name: daemon_pid(name) for name in before} == before
     assert machine.state == "running"
 

@@ -8,6 +8,7 @@ import secrets
 import shutil
 import signal
 import socket
+import ssl
 import subprocess
 import sys
 import tempfile
@@ -77,7 +78,7 @@ class Account:
 
 
 class Walrus:
-    def __init__(self, min_free_mib=64, extra="", binary=None):
+    def __init__(self, min_free_mib=64, extra="", binary=None, tls=False):
         self.folder = tempfile.mkdtemp(prefix="karri-walrus-")
         os.chmod(self.folder, 0o755)
         self.port = free_port()
@@ -88,6 +89,13 @@ class Walrus:
         with open(f"{self.folder}/secret.key", "w") as f:
             f.write(self.key.hex() + "\n")
         self.config = f"{self.folder}/walrus.conf"
+        self.certificate = None
+        if tls:
+            self.certificate = f"{self.folder}/cert.pem"
+            subprocess.run(["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-days", "2", "-subj",
+                            "/CN=walrus", "-addext", "subjectAltName=IP:127.0.0.1", "-keyout", f"{self.folder}/key.pem", "-out", self.certificate],
+                           check=True, capture_output=True)
+            extra += f"\ntls_certificate = {self.certificate}\ntls_key = {self.folder}/key.pem"
         with open(self.config, "w") as f:
             f.write(f"listen_address = 127.0.0.1\nport = {self.port}\ndatabase_url = {self.postgres.url}\n"
                     f"data_dir = {self.folder}/data\nsecret_key_file = {self.folder}/secret.key\n"
@@ -99,7 +107,7 @@ class Walrus:
 
     @property
     def endpoint(self):
-        return f"http://127.0.0.1:{self.port}"
+        return f"{'https' if self.certificate else 'http'}://127.0.0.1:{self.port}"
 
     def start(self):
         self.process = subprocess.Popen([self.binary, "run", "--config", self.config],
@@ -108,7 +116,8 @@ class Walrus:
             if self.process.poll() is not None:
                 raise RuntimeError("karri-walrus ended: " + open(f"{self.folder}/walrus.log").read()[-2000:])
             try:
-                urllib.request.urlopen(self.endpoint + "/health", timeout=1).read()
+                context = ssl.create_default_context(cafile=self.certificate) if self.certificate else None
+                urllib.request.urlopen(self.endpoint + "/health", timeout=1, context=context).read()
                 return
             except OSError:
                 time.sleep(0.05)

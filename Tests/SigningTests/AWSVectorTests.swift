@@ -28,21 +28,49 @@ import Testing
             ], isTLS: true)
         let parsed = try #require(try AWSSignature.parse(request, form: nil, service: .ec2Query))
         #expect(parsed.accessKeyID == "AKIDEXAMPLE")
-        let verified = try parsed.verify(secret: "wJalrXUtnFEMI/K7MDENG+bPxRfiCYEXAMPLEKEY", now: moment("20150830T123700Z"), bodySHA256: empty)
+        let verified = try parsed.verify(
+            secret: "wJalrXUtnFEMI/K7MDENG+bPxRfiCYEXAMPLEKEY", now: moment("20150830T123700Z"), bodySHA256: empty)
         #expect(verified.kind == .v4Header)
         #expect(throws: CloudError.self) { try parsed.verify(secret: "another", now: moment("20150830T123700Z"), bodySHA256: empty) }
     }
 
+    /// From Amazon's aws-sig-v4-test-suite: paths are normalised and encoded, header values trimmed, query sorted.
+    @Test(
+        arguments: [
+            ("GET", "/", "", [], "", "5fa00fa31553b73ebf1942676e86291e8372ff2a2260956d9b8aae1d763fbf31"),
+            ("GET", "//", "", [], "", "5fa00fa31553b73ebf1942676e86291e8372ff2a2260956d9b8aae1d763fbf31"),
+            ("GET", "/./", "", [], "", "5fa00fa31553b73ebf1942676e86291e8372ff2a2260956d9b8aae1d763fbf31"),
+            ("GET", "/example/..", "", [], "", "5fa00fa31553b73ebf1942676e86291e8372ff2a2260956d9b8aae1d763fbf31"),
+            ("GET", "/\u{1234}", "", [], "", "8318018e0b0f223aa2bbf98705b62bb787dc9c0e678f255a891fd03141be5d85"),
+            ("GET", "/", "Param2=value2&Param1=value1", [], "", "b97d918cfa904a5beff61c982a1b6f458b799221646efd99d3219ec94cdf2500"),
+            ("POST", "/", "", [], "", "5da7c1a2acd57cee7505fc6676e4e544621c30862966e37dddb68e92efbe5d6b"),
+            (
+                "GET", "/", "", [("My-Header1", " value1"), ("My-Header2", "\"a   b   c\"")], "my-header1;my-header2;",
+                "acc3ed3afb60bb290fc8d2dd0098b9911fcaa05412b367055dee359757a9c736"
+            ),
+        ] as [(String, String, String, [(String, String)], String, String)])
+    func testSuite(_ v: (String, String, String, [(String, String)], String, String)) throws {
+        let authorization =
+            "AWS4-HMAC-SHA256 Credential=AKIDEXAMPLE/20150830/us-east-1/service/aws4_request, SignedHeaders=host;\(v.4)x-amz-date, Signature=\(v.5)"
+        let request = SignedRequest(
+            method: v.0, rawPath: v.1, rawQuery: v.2,
+            headers: [("Host", "example.amazonaws.com"), ("X-Amz-Date", "20150830T123600Z"), ("Authorization", authorization)]
+                + v.3.map { ($0.0, $0.1) }, isTLS: true)
+        let parsed = try #require(try AWSSignature.parse(request, form: nil, service: .ec2Query))
+        _ = try parsed.verify(secret: "wJalrXUtnFEMI/K7MDENG+bPxRfiCYEXAMPLEKEY", now: moment("20150830T123600Z"))
+    }
+
     /// S3 API Reference, "Examples: Signature Calculations": the same requests, signed by us and verified.
-    @Test(arguments: [
-        ("GET", "/test.txt", [], [("range", "bytes=0-9")], "", "f0e8bdb87c964420e857bd35b5d6ed310bd44f0170aba48dd91039c6036bdb41"),
-        (
-            "PUT", "/test%24file.text", [], [("date", "Fri, 24 May 2013 00:00:00 GMT"), ("x-amz-storage-class", "REDUCED_REDUNDANCY")],
-            "Welcome to Amazon S3.", "98ad721746da40c64f1a55b78f14c238d841ea1380cd77a1b5971af0ece108bd"
-        ),
-        ("GET", "/", [("lifecycle", "")], [], "", "fea454ca298b7da1c68078a5d1bdbfbbe0d65c699e0f91ac7a200a0136783543"),
-        ("GET", "/", [("max-keys", "2"), ("prefix", "J")], [], "", "34b48302e7b5fa45bde8084f4b7868a86f0a534bc59db6670ed5711ef69dc6f7"),
-    ] as [(String, String, [(String, String)], [(String, String)], String, String)])
+    @Test(
+        arguments: [
+            ("GET", "/test.txt", [], [("range", "bytes=0-9")], "", "f0e8bdb87c964420e857bd35b5d6ed310bd44f0170aba48dd91039c6036bdb41"),
+            (
+                "PUT", "/test%24file.text", [], [("date", "Fri, 24 May 2013 00:00:00 GMT"), ("x-amz-storage-class", "REDUCED_REDUNDANCY")],
+                "Welcome to Amazon S3.", "98ad721746da40c64f1a55b78f14c238d841ea1380cd77a1b5971af0ece108bd"
+            ),
+            ("GET", "/", [("lifecycle", "")], [], "", "fea454ca298b7da1c68078a5d1bdbfbbe0d65c699e0f91ac7a200a0136783543"),
+            ("GET", "/", [("max-keys", "2"), ("prefix", "J")], [], "", "34b48302e7b5fa45bde8084f4b7868a86f0a534bc59db6670ed5711ef69dc6f7"),
+        ] as [(String, String, [(String, String)], [(String, String)], String, String)])
     func s3HeaderExamples(_ v: (String, String, [(String, String)], [(String, String)], String, String)) throws {
         let now = try moment("20130524T000000Z")
         let added = SignV4.headers(
@@ -74,51 +102,58 @@ import Testing
     }
 
     /// S3 Developer Guide, "Signing and Authenticating REST Requests" (version 2).
-    @Test(arguments: [
-        (
-            "GET", "/photos/puppy.jpg", "", [("Host", "johnsmith.s3.amazonaws.com"), ("Date", "Tue, 27 Mar 2007 19:36:42 +0000")],
-            "johnsmith", "bWq2s1WEIj+Ydj0vQ697zp+IXMU="
-        ),
-        (
-            "PUT", "/photos/puppy.jpg", "",
-            [
-                ("Content-Type", "image/jpeg"), ("Content-Length", "94328"), ("Host", "johnsmith.s3.amazonaws.com"),
-                ("Date", "Tue, 27 Mar 2007 21:15:45 +0000"),
-            ], "johnsmith", "MyyxeRY7whkBe+bq8fHCL/2kKUg="
-        ),
-        (
-            "GET", "/", "prefix=photos&max-keys=50&marker=puppy",
-            [("User-Agent", "Mozilla/5.0"), ("Host", "johnsmith.s3.amazonaws.com"), ("Date", "Tue, 27 Mar 2007 19:42:41 +0000")],
-            "johnsmith", "htDYFYduRNen8P9ZfE/s9SuKy0U="
-        ),
-        (
-            "GET", "/", "acl", [("Host", "johnsmith.s3.amazonaws.com"), ("Date", "Tue, 27 Mar 2007 19:44:46 +0000")], "johnsmith",
-            "c2WLPFtWHVgbEmeEG93a4cG37dM="
-        ),
-        (
-            "PUT", "/db-backup.dat.gz", "",
-            [
-                ("User-Agent", "curl/7.15.5"), ("Host", "static.johnsmith.net:8080"), ("Date", "Tue, 27 Mar 2007 21:06:08 +0000"),
-                ("x-amz-acl", "public-read"), ("content-type", "application/x-download"), ("Content-MD5", "4gJE4saaMU4BqNR0kLY+lw=="),
-                ("X-Amz-Meta-ReviewedBy", "joe@johnsmith.net"), ("X-Amz-Meta-ReviewedBy", "jane@johnsmith.net"),
-                ("X-Amz-Meta-FileChecksum", "0x02661779"), ("X-Amz-Meta-ChecksumAlgorithm", "crc32"),
-            ], "static.johnsmith.net", "ilyl83RwaSoYIEdixDQcA4OnAnc="
-        ),
-        ("GET", "/", "", [("Host", "s3.amazonaws.com"), ("Date", "Wed, 28 Mar 2007 01:29:59 +0000")], "", "qGdzdERIC03wnaRNKh6OqZehG9s="),
-        (
-            "GET", "/dictionary/fran%C3%A7ais/pr%c3%a9f%c3%a8re", "", [("Host", "s3.amazonaws.com"), ("Date", "Wed, 28 Mar 2007 01:49:49 +0000")],
-            "", "DNEZGsoieTZ92F3bUfSPQcbGmlM="
-        ),
-    ] as [(String, String, String, [(String, String)], String, String)])
+    @Test(
+        arguments: [
+            (
+                "GET", "/photos/puppy.jpg", "", [("Host", "johnsmith.s3.amazonaws.com"), ("Date", "Tue, 27 Mar 2007 19:36:42 +0000")],
+                "johnsmith", "bWq2s1WEIj+Ydj0vQ697zp+IXMU="
+            ),
+            (
+                "PUT", "/photos/puppy.jpg", "",
+                [
+                    ("Content-Type", "image/jpeg"), ("Content-Length", "94328"), ("Host", "johnsmith.s3.amazonaws.com"),
+                    ("Date", "Tue, 27 Mar 2007 21:15:45 +0000"),
+                ], "johnsmith", "MyyxeRY7whkBe+bq8fHCL/2kKUg="
+            ),
+            (
+                "GET", "/", "prefix=photos&max-keys=50&marker=puppy",
+                [("User-Agent", "Mozilla/5.0"), ("Host", "johnsmith.s3.amazonaws.com"), ("Date", "Tue, 27 Mar 2007 19:42:41 +0000")],
+                "johnsmith", "htDYFYduRNen8P9ZfE/s9SuKy0U="
+            ),
+            (
+                "GET", "/", "acl", [("Host", "johnsmith.s3.amazonaws.com"), ("Date", "Tue, 27 Mar 2007 19:44:46 +0000")], "johnsmith",
+                "c2WLPFtWHVgbEmeEG93a4cG37dM="
+            ),
+            (
+                "PUT", "/db-backup.dat.gz", "",
+                [
+                    ("User-Agent", "curl/7.15.5"), ("Host", "static.johnsmith.net:8080"), ("Date", "Tue, 27 Mar 2007 21:06:08 +0000"),
+                    ("x-amz-acl", "public-read"), ("content-type", "application/x-download"), ("Content-MD5", "4gJE4saaMU4BqNR0kLY+lw=="),
+                    ("X-Amz-Meta-ReviewedBy", "joe@johnsmith.net"), ("X-Amz-Meta-ReviewedBy", "jane@johnsmith.net"),
+                    ("X-Amz-Meta-FileChecksum", "0x02661779"), ("X-Amz-Meta-ChecksumAlgorithm", "crc32"),
+                ], "static.johnsmith.net", "ilyl83RwaSoYIEdixDQcA4OnAnc="
+            ),
+            (
+                "GET", "/", "", [("Host", "s3.amazonaws.com"), ("Date", "Wed, 28 Mar 2007 01:29:59 +0000")], "",
+                "qGdzdERIC03wnaRNKh6OqZehG9s="
+            ),
+            (
+                "GET", "/dictionary/fran%C3%A7ais/pr%c3%a9f%c3%a8re", "",
+                [("Host", "s3.amazonaws.com"), ("Date", "Wed, 28 Mar 2007 01:49:49 +0000")],
+                "", "DNEZGsoieTZ92F3bUfSPQcbGmlM="
+            ),
+        ] as [(String, String, String, [(String, String)], String, String)])
     func s3Version2Examples(_ v: (String, String, String, [(String, String)], String, String)) throws {
         let request = SignedRequest(
-            method: v.0, rawPath: v.1, rawQuery: v.2, headers: v.3.map { ($0.0, $0.1) } + [("Authorization", "AWS \(key):\(v.5)")], isTLS: false,
+            method: v.0, rawPath: v.1, rawQuery: v.2, headers: v.3.map { ($0.0, $0.1) } + [("Authorization", "AWS \(key):\(v.5)")],
+            isTLS: false,
             virtualBucket: v.4.isEmpty ? nil : v.4)
         let date = try #require(Timestamp(httpDate: v.3.first { $0.0 == "Date" }?.1 ?? ""))
         let parsed = try #require(try AWSSignature.parse(request, form: nil, service: .s3))
         #expect(parsed.kind == .v2Header)
         _ = try parsed.verify(secret: exampleSecret, now: date)
-        #expect(refusal { _ = try parsed.verify(secret: exampleSecret, now: date.adding(seconds: 901)) }?.reason == .unauthenticated(.expired))
+        #expect(
+            refusal { _ = try parsed.verify(secret: exampleSecret, now: date.adding(seconds: 901)) }?.reason == .unauthenticated(.expired))
         #expect(
             refusal { _ = try parsed.verify(secret: exampleSecret, now: date.adding(seconds: -901)) }?.reason
                 == .unauthenticated(.notYetValid))
@@ -151,7 +186,9 @@ import Testing
 
     private func streamed(trailer: Bool) throws -> VerifiedSignature {
         let kind = trailer ? "STREAMING-AWS4-HMAC-SHA256-PAYLOAD-TRAILER" : "STREAMING-AWS4-HMAC-SHA256-PAYLOAD"
-        var headers = [("x-amz-storage-class", "REDUCED_REDUNDANCY"), ("content-encoding", "aws-chunked"), ("x-amz-decoded-content-length", "66560")]
+        var headers = [
+            ("x-amz-storage-class", "REDUCED_REDUNDANCY"), ("content-encoding", "aws-chunked"), ("x-amz-decoded-content-length", "66560"),
+        ]
         if trailer {
             headers.append(("x-amz-trailer", "x-amz-checksum-crc32c"))
         } else {
@@ -224,7 +261,9 @@ import Testing
         #expect(trailers.first?.name == "x-amz-checksum-crc32c" && trailers.first?.value == "sOO8/Q==")
     }
 
-    private func outcome(_ bytes: [UInt8], trailer: Bool, length: Int? = 66_560, announced: [String] = ["x-amz-checksum-crc32c"]) throws -> CloudError? {
+    private func outcome(_ bytes: [UInt8], trailer: Bool, length: Int? = 66_560, announced: [String] = ["x-amz-checksum-crc32c"]) throws
+        -> CloudError?
+    {
         var decoder = try ChunkDecoder(verified: try streamed(trailer: trailer), decodedLength: length, trailers: trailer ? announced : [])
         return refusal {
             _ = try decoder.feed(bytes)

@@ -44,14 +44,17 @@ struct Forge {
         let scope = "xmlns:wsse=\"\(NS.wsse)\" "
         let digestedTimestamp =
             plan.inclusive
-            ? timestamp.replacing("<wsu:Timestamp xmlns:wsu", with: "<wsu:Timestamp xmlns:soapenv=\"\(NS.soap11)\" \(scope)xmlns:wsu") : timestamp
+            ? timestamp.replacing("<wsu:Timestamp xmlns:wsu", with: "<wsu:Timestamp xmlns:soapenv=\"\(NS.soap11)\" \(scope)xmlns:wsu")
+            : timestamp
         var parts: [(String, String)] = []
         if plan.signsTimestamp { parts.append(("#Timestamp", digestedTimestamp)) }
         if plan.signsBody { for _ in 0..<plan.references { parts.append((plan.bodyURI, body)) } }
-        var info = "<ds:SignedInfo xmlns:ds=\"\(NS.ds)\"><ds:CanonicalizationMethod Algorithm=\"\(plan.canonicalization)\"></ds:CanonicalizationMethod>"
+        var info =
+            "<ds:SignedInfo xmlns:ds=\"\(NS.ds)\"><ds:CanonicalizationMethod Algorithm=\"\(plan.canonicalization)\"></ds:CanonicalizationMethod>"
         info += "<ds:SignatureMethod Algorithm=\"\(plan.signatureMethod)\"></ds:SignatureMethod>"
         for (uri, text) in parts {
-            info += "<ds:Reference URI=\"\(uri)\"><ds:Transforms>\(plan.transforms)</ds:Transforms><ds:DigestMethod Algorithm=\"\(plan.digestMethod)\"></ds:DigestMethod>"
+            info +=
+                "<ds:Reference URI=\"\(uri)\"><ds:Transforms>\(plan.transforms)</ds:Transforms><ds:DigestMethod Algorithm=\"\(plan.digestMethod)\"></ds:DigestMethod>"
             info += "<ds:DigestValue>\(Base64.encode(Digest.sha256(text.utf8)))</ds:DigestValue></ds:Reference>"
         }
         info += "</ds:SignedInfo>"

@@ -42,7 +42,9 @@ import Testing
         }
         #expect(Base64.decode(" Zm9v\r\nYmFy\t") == Array("foobar".utf8))
         #expect(Base64.decode("Zm9v YmFy", strict: true) == nil)
-        for bad in ["Z", "Zg", "Zg=", "=Zg=", "Zg==Zg==", "Zm9-", "Z===", "====", "Zg==x", "é"] { #expect(Base64.decode(bad) == nil, "\(bad)") }
+        for bad in ["Z", "Zg", "Zg=", "=Zg=", "Zg==Zg==", "Zm9-", "Z===", "====", "Zg==x", "é"] {
+            #expect(Base64.decode(bad) == nil, "\(bad)")
+        }
         #expect(constantTimeEqual([1, 2], [1, 2]) && !constantTimeEqual([1, 2], [1, 3]) && !constantTimeEqual([1], [1, 2]))
         #expect(constantTimeEqual([UInt8](), [UInt8]()))
     }
@@ -145,7 +147,10 @@ import Testing
         let modernLine = modern.publicKey.openSSHPublicKey(comment: "")
         #expect(try OpenSSHKey(parsing: modernLine).line == modernLine)
         let blob = Base64.encode(parsed.blob)
-        for bad in ["", "ssh-rsa", "ssh-rsa AAAA", "ssh-dss \(blob)", "ssh-ed25519 \(blob)", "ssh-rsa \(blob.dropLast(8))", "ssh-rsa \(blob)AAAA x", "x"] {
+        for bad in [
+            "", "ssh-rsa", "ssh-rsa AAAA", "ssh-dss \(blob)", "ssh-ed25519 \(blob)", "ssh-rsa \(blob.dropLast(8))", "ssh-rsa \(blob)AAAA x",
+            "x",
+        ] {
             #expect(refusal { _ = try OpenSSHKey(parsing: bad) }?.reason == .named(code: "InvalidKey.Format", status: 400), "\(bad)")
         }
     }

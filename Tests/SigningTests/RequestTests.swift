@@ -19,7 +19,8 @@ import Testing
         #expect((verified.sessionToken == "TOKEN/+==") == name.contains("token"))
         if verified.payload.isChunked {
             var decoder = try ChunkDecoder(
-                verified: verified, decodedLength: recorded.request.first("x-amz-decoded-content-length").flatMap { Int($0.collapsedSpaces) },
+                verified: verified,
+                decodedLength: recorded.request.first("x-amz-decoded-content-length").flatMap { Int($0.collapsedSpaces) },
                 trailers: [recorded.request.first("x-amz-trailer") ?? ""])
             _ = try decoder.feed(recorded.body)
             #expect(try decoder.finish().map(\.name) == ["x-amz-checksum-crc32"])
@@ -111,7 +112,8 @@ import Testing
         let added = SignV4.headers(
             method: "PUT", host: "h", path: path, headers: headers, payloadHash: payload ?? CanonicalV4.emptySHA256, accessKeyID: "AK",
             secret: "s", region: "r", service: service, now: now)
-        return SignedRequest(method: "PUT", rawPath: path, headers: [("host", "h")] + headers.map { ($0.0, $0.1) } + added.map { ($0.0, $0.1) }, isTLS: tls)
+        return SignedRequest(
+            method: "PUT", rawPath: path, headers: [("host", "h")] + headers.map { ($0.0, $0.1) } + added.map { ($0.0, $0.1) }, isTLS: tls)
     }
 
     private func verify(_ request: SignedRequest, _ service: AWSSignature.Service = .s3, body: String? = nil) throws -> VerifiedSignature? {
@@ -170,8 +172,10 @@ import Testing
         }
     }
 
-    @Test(arguments: ["host;host;x-amz-content-sha256;x-amz-date", "x-amz-date;host;x-amz-content-sha256", "Host;x-amz-content-sha256;x-amz-date",
-        "x-amz-content-sha256;x-amz-date", "", ";host"])
+    @Test(arguments: [
+        "host;host;x-amz-content-sha256;x-amz-date", "x-amz-date;host;x-amz-content-sha256", "Host;x-amz-content-sha256;x-amz-date",
+        "x-amz-content-sha256;x-amz-date", "", ";host",
+    ])
     func signedHeadersAreStrict(_ list: String) {
         var request = signed()
         request.headers = request.headers.map {
@@ -213,7 +217,9 @@ import Testing
 
     @Test func theDayOfTheScopeIsTheDayOfTheDate() {
         var request = signed()
-        request.headers = request.headers.map { $0.name == "authorization" ? ($0.name, $0.value.replacing("20261122", with: "20261121")) : $0 }
+        request.headers = request.headers.map {
+            $0.name == "authorization" ? ($0.name, $0.value.replacing("20261122", with: "20261121")) : $0
+        }
         #expect(code(request) == "AuthorizationHeaderMalformed")
     }
 
@@ -225,7 +231,9 @@ import Testing
         #expect(code(signed("ec2", path: "/", payload: body), .ec2Query, body: CanonicalV4.emptySHA256) == "badSignature")
     }
 
-    private func presigned(_ change: (inout String) -> Void = { _ in }, headers: [(String, String)] = [], expires: Int = 60) -> SignedRequest {
+    private func presigned(_ change: (inout String) -> Void = { _ in }, headers: [(String, String)] = [], expires: Int = 60)
+        -> SignedRequest
+    {
         let url = Presign.url(
             method: "PUT", endpoint: "http://h", path: "/bucket/key", query: [("partNumber", "1")], accessKeyID: "AK", secret: "s",
             region: "r", expires: expires, now: now)
@@ -260,7 +268,9 @@ import Testing
             let sorted = fields.sorted { byteOrder($0.key, $1.key) }
                 .map { "\(URIEncoding.encode($0.key))=\(URIEncoding.encode($0.value))" }.joined(separator: "&")
             let text = Array("GET\nh\n/\n\(sorted)".utf8)
-            let code = fields["SignatureMethod"] == "HmacSHA1" ? HMAC.sha1(key: Array(secret.utf8), text) : HMAC.sha256(key: Array(secret.utf8), text)
+            let code =
+                fields["SignatureMethod"] == "HmacSHA1"
+                ? HMAC.sha1(key: Array(secret.utf8), text) : HMAC.sha256(key: Array(secret.utf8), text)
             var raw = sorted + "&Signature=\(URIEncoding.encode(Base64.encode(code)))"
             if let duplicate { raw += "&\(duplicate)=\(fields[duplicate] ?? "x")" }
             return SignedRequest(method: "GET", rawPath: "/", rawQuery: raw, headers: [("Host", "h:8773")], isTLS: false)

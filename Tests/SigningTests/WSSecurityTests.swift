@@ -24,7 +24,10 @@ import Wire
     @Test(arguments: [
         ("01-zeep-run-instances-2010-08-31-sha1.xml", "RunInstances", "http://ec2.amazonaws.com/doc/2010-08-31/", true),
         ("02-wss4j-describe-instances-2009-11-30-sha1-classic.xml", "DescribeInstances", "http://ec2.amazonaws.com/doc/2009-11-30/", true),
-        ("03-wss4j-describe-instances-2009-11-30-sha256-inclusivens.xml", "DescribeInstances", "http://ec2.amazonaws.com/doc/2009-11-30/", false),
+        (
+            "03-wss4j-describe-instances-2009-11-30-sha256-inclusivens.xml", "DescribeInstances",
+            "http://ec2.amazonaws.com/doc/2009-11-30/", false
+        ),
         ("05-zeep-describe-instances-2009-08-15-sha256.xml", "DescribeInstances", "http://ec2.amazonaws.com/doc/2009-08-15/", false),
     ])
     func externalClients(_ name: String, _ operation: String, _ namespace: String, _ sha1: Bool) async throws {
@@ -89,11 +92,14 @@ import Wire
         // White space outside what is signed does not make it another message; nor does white space in SignatureValue.
         let text = try Golden.text("envelopes/\(name)")
         for changed in [
-            text.replacing("</soap-env:Header>", with: "\n  </soap-env:Header>\n"), text.replacing("KxNUb6XrFazXWg3Bj75U", with: "KxNUb6XrFazXWg\n3Bj75U"),
+            text.replacing("</soap-env:Header>", with: "\n  </soap-env:Header>\n"),
+            text.replacing("KxNUb6XrFazXWg3Bj75U", with: "KxNUb6XrFazXWg\n3Bj75U"),
         ] {
             #expect(changed != text)
             let again = await refusal {
-                _ = try await WSSecurity.verify(Array(changed.utf8), policy: .external(allowSHA1: true), now: Self.now, replay: replay) { _ in true }
+                _ = try await WSSecurity.verify(Array(changed.utf8), policy: .external(allowSHA1: true), now: Self.now, replay: replay) {
+                    _ in true
+                }
             }
             #expect(again?.reason == .unauthenticated(.replayed))
         }
@@ -108,7 +114,9 @@ import Wire
         #expect(error?.reason == .unauthenticated(.unknownKey) && replay.count == 0)
         let broken = String(decoding: bytes, as: UTF8.self).replacing("i-12345678", with: "i-99999999")
         _ = await refusal {
-            _ = try await WSSecurity.verify(Array(broken.utf8), policy: .external(allowSHA1: true), now: Self.now, replay: replay) { _ in true }
+            _ = try await WSSecurity.verify(Array(broken.utf8), policy: .external(allowSHA1: true), now: Self.now, replay: replay) { _ in
+                true
+            }
         }
         #expect(replay.count == 0)
     }
@@ -118,7 +126,9 @@ import Wire
         let start = Timestamp(seconds: 1000)
         func key(_ n: Int) -> [UInt8] { Digest.sha256(Array("\(n)".utf8)) }
         for n in 0..<10 { try cache.insert(key(n), until: start.adding(seconds: Int64(10 + n)), now: start) }
-        #expect(refusal { try cache.insert(key(11), until: start.adding(seconds: 60), now: start) }?.reason == .unavailable("The message service"))
+        #expect(
+            refusal { try cache.insert(key(11), until: start.adding(seconds: 60), now: start) }?.reason
+                == .unavailable("The message service"))
         #expect(refusal { try cache.insert(key(3), until: start, now: start) }?.reason == .unauthenticated(.replayed))
         // What has expired makes room; what has not is still known.
         let later = start.adding(seconds: 14)
@@ -134,7 +144,8 @@ import Wire
 /// Our own signer against our own verifier.
 @Suite struct RoundTripTests {
     let now = Timestamp(milliseconds: 1_795_359_600_123)
-    let operation = Array("<n:RunInstance xmlns:n=\"urn:karri:nc:1\" b='2' a=\"1\"><n:id>i-1&lt;&amp;é</n:id><n:e/><![CDATA[x<y]]></n:RunInstance>".utf8)
+    let operation = Array(
+        "<n:RunInstance xmlns:n=\"urn:karri:nc:1\" b='2' a=\"1\"><n:id>i-1&lt;&amp;é</n:id><n:e/><![CDATA[x<y]]></n:RunInstance>".utf8)
     let addressing = WSSecurity.Addressing(
         to: "karri://cloud/nc/node-1", action: "urn:karri:nc:1#RunInstance", messageID: "urn:uuid:00112233-4455-6677-8899-aabbccddeeff")
 
@@ -151,7 +162,12 @@ import Wire
         #expect(message.body.operation.first("id")?.text == "i-1<&é" && message.body.operation.text == "x<y")
         #expect(message.body.operation.attribute("a") == "1")
         #expect(await refusal { _ = try await verify(bytes, .internalReply) } != nil, "a request is no reply")
-        #expect(await refusal { _ = try await WSSecurity.verify(bytes, policy: .internalRequest, now: now.adding(seconds: 61), replay: ReplayCache()) { _ in true } }?.reason == .unauthenticated(.expired))
+        #expect(
+            await refusal {
+                _ = try await WSSecurity.verify(bytes, policy: .internalRequest, now: now.adding(seconds: 61), replay: ReplayCache()) { _ in
+                    true
+                }
+            }?.reason == .unauthenticated(.expired))
     }
 
     @Test func replies() async throws {
@@ -218,7 +234,8 @@ import Wire
     @Test(arguments: [
         "http://www.w3.org/2000/09/xmldsig#hmac-sha1", "http://www.w3.org/2001/04/xmldsig-more#hmac-sha256",
         "http://www.w3.org/2000/09/xmldsig#dsa-sha1", "http://www.w3.org/2001/04/xmldsig-more#rsa-md5",
-        "http://www.w3.org/2001/04/xmldsig-more#ecdsa-sha256", "http://www.w3.org/2001/04/xmldsig-more#rsa-sha512", "none", "", "rsa-sha256",
+        "http://www.w3.org/2001/04/xmldsig-more#ecdsa-sha256", "http://www.w3.org/2001/04/xmldsig-more#rsa-sha512", "none", "",
+        "rsa-sha256",
         "http://www.w3.org/2001/04/xmldsig-more#rsa-sha256 ", "HTTP://WWW.W3.ORG/2001/04/XMLDSIG-MORE#RSA-SHA256",
         "http://www.w3.org/2001/04/xmldsig-more#rsa-sha256#",
     ])
@@ -274,7 +291,11 @@ import Wire
     @Test func partialSigning() async throws {
         #expect(await outcome(try forge.make { $0.signsTimestamp = false }) != nil)
         #expect(await outcome(try forge.make { $0.signsBody = false }) != nil)
-        #expect(await outcome(try forge.make { $0.signsBody = false; $0.signsTimestamp = false }) != nil)
+        #expect(
+            await outcome(
+                try forge.make {
+                    $0.signsBody = false; $0.signsTimestamp = false
+                }) != nil)
         #expect(await outcome(try forge.make { $0.references = 3 }) != nil, "an element referenced twice")
         #expect(await outcome(try forge.make { $0.references = 10_000 }) != nil)
     }
@@ -288,17 +309,21 @@ import Wire
     @Test func prefixLists() async throws {
         let many = (0..<33).map { "p\($0)" }.joined(separator: " ")
         for list in [many, String(repeating: "x", count: 1025), "a:b", "-"] {
-            let xml = "<ds:Transform Algorithm=\"\(NS.exclusive)\"><ec:InclusiveNamespaces xmlns:ec=\"\(NS.exclusive)\" PrefixList=\"\(list)\"></ec:InclusiveNamespaces></ds:Transform>"
+            let xml =
+                "<ds:Transform Algorithm=\"\(NS.exclusive)\"><ec:InclusiveNamespaces xmlns:ec=\"\(NS.exclusive)\" PrefixList=\"\(list)\"></ec:InclusiveNamespaces></ds:Transform>"
             #expect(await outcome(try forge.make { $0.transforms = xml }) != nil)
         }
-        let good = "<ds:Transform Algorithm=\"\(NS.exclusive)\"><ec:InclusiveNamespaces xmlns:ec=\"\(NS.exclusive)\" PrefixList=\"q #default\"></ec:InclusiveNamespaces></ds:Transform>"
+        let good =
+            "<ds:Transform Algorithm=\"\(NS.exclusive)\"><ec:InclusiveNamespaces xmlns:ec=\"\(NS.exclusive)\" PrefixList=\"q #default\"></ec:InclusiveNamespaces></ds:Transform>"
         #expect(await outcome(try forge.make { $0.transforms = good }) == nil)
     }
 
     /// Amazon's rules allow it for clients; our daemons do not use it.
     @Test func inclusiveCanonicalization() async throws {
         let xml = "<ds:Transform Algorithm=\"\(NS.inclusive)\"></ds:Transform>"
-        let bytes = try forge.make { $0.transforms = xml; $0.inclusive = true }
+        let bytes = try forge.make {
+            $0.transforms = xml; $0.inclusive = true
+        }
         #expect(await outcome(bytes) == nil)
         var strict = WSSecurityPolicy.external(allowSHA1: true)
         strict.allowsInclusiveC14N = false
@@ -316,13 +341,20 @@ import Wire
         ("2026-11-22T15:00:00Z ", "2026-11-22T15:05:00Z"),
     ])
     func timestamps(_ created: String, _ expires: String) async throws {
-        let error = await outcome(try forge.make { $0.created = created; $0.expires = expires })
+        let error = await outcome(
+            try forge.make {
+                $0.created = created; $0.expires = expires
+            })
         #expect(error != nil)
         if case .unauthenticated = error?.reason {} else { Issue.record("\(String(describing: error))") }
     }
 
-    @Test(arguments: ["<wsu:Created>A</wsu:Created>", "<wsu:Expires>A</wsu:Expires>", "<wsu:Created>A</wsu:Created><wsu:Created>A</wsu:Created><wsu:Expires>B</wsu:Expires>",
-        "<wsu:Created>A</wsu:Created><wsu:Expires>B</wsu:Expires><wsu:Expires>B</wsu:Expires>", "<wsu:Created>A</wsu:Created><wsu:Expires>B</wsu:Expires><x></x>", ""])
+    @Test(arguments: [
+        "<wsu:Created>A</wsu:Created>", "<wsu:Expires>A</wsu:Expires>",
+        "<wsu:Created>A</wsu:Created><wsu:Created>A</wsu:Created><wsu:Expires>B</wsu:Expires>",
+        "<wsu:Created>A</wsu:Created><wsu:Expires>B</wsu:Expires><wsu:Expires>B</wsu:Expires>",
+        "<wsu:Created>A</wsu:Created><wsu:Expires>B</wsu:Expires><x></x>", "",
+    ])
     func timestampShapes(_ shape: String) async throws {
         let xml = shape.replacing("A", with: "2026-11-22T15:00:00Z").replacing("B", with: "2026-11-22T15:05:00Z")
         #expect(await outcome(try forge.make { $0.timestampContent = xml }) != nil)
@@ -339,7 +371,8 @@ import Wire
         func with(_ block: String) async throws -> CloudError? { await outcome(try forge.make { $0.headers = block }) }
         let must = CloudError.Reason.named(code: "MustUnderstand", status: 500)
         #expect(try await with("<x:a xmlns:x=\"urn:x\" soapenv:mustUnderstand=\"1\"/>")?.reason == must)
-        #expect(try await with("<x:a xmlns:x=\"urn:x\" soapenv:mustUnderstand=\"true\" soapenv:actor=\"\(NS.actorNext)\"/>")?.reason == must)
+        #expect(
+            try await with("<x:a xmlns:x=\"urn:x\" soapenv:mustUnderstand=\"true\" soapenv:actor=\"\(NS.actorNext)\"/>")?.reason == must)
         #expect(try await with("<x:a xmlns:x=\"urn:x\" soapenv:mustUnderstand=\"1\" soapenv:actor=\"urn:other\"/>") == nil)
         #expect(try await with("<x:a xmlns:x=\"urn:x\" soapenv:mustUnderstand=\"0\"/>") == nil)
         #expect(try await with("<x:a xmlns:x=\"urn:x\"/>") == nil)
@@ -364,8 +397,10 @@ import Wire
     @Test func signatureValues() async throws {
         let good = try forge.make()
         #expect(await outcome(good) == nil)
-        for change in [{ (s: [UInt8]) in [0] + s }, { Array($0.dropLast()) }, { $0 + [0] }, { _ in [] }, { _ in [UInt8](repeating: 0, count: 256) },
-            { _ in [UInt8](repeating: 255, count: 256) }] as [@Sendable ([UInt8]) -> [UInt8]] {
+        for change in [
+            { (s: [UInt8]) in [0] + s }, { Array($0.dropLast()) }, { $0 + [0] }, { _ in [] }, { _ in [UInt8](repeating: 0, count: 256) },
+            { _ in [UInt8](repeating: 255, count: 256) },
+        ] as [@Sendable ([UInt8]) -> [UInt8]] {
             #expect(await outcome(try forge.make { $0.changeSignature = change })?.reason == .unauthenticated(.badSignature))
         }
     }
@@ -385,40 +420,55 @@ import Wire
     /// Every failure of the signature looks the same from outside.
     @Test func oneOutwardMessage() async throws {
         var messages: Set<String> = []
-        for make in [{ $0.signatureMethod = "x" }, { $0.transforms = "" }, { $0.bodyURI = "#x" }, { $0.keyInfo = "" }, { $0.signsBody = false },
-            { $0.token = "AAAA" }, { $0.changeSignature = { $0.reversed() } }] as [(inout Forge.Plan) -> Void] {
+        for make in [
+            { $0.signatureMethod = "x" }, { $0.transforms = "" }, { $0.bodyURI = "#x" }, { $0.keyInfo = "" }, { $0.signsBody = false },
+            { $0.token = "AAAA" }, { $0.changeSignature = { $0.reversed() } },
+        ] as [(inout Forge.Plan) -> Void] {
             messages.insert(await outcome(try forge.make(make))?.message ?? "accepted")
         }
-        messages.insert(await refusal { _ = try await WSSecurity.verify(try forge.make(), policy: .external(allowSHA1: true), now: forge.now, replay: ReplayCache()) { _ in false } }?.message ?? "accepted")
+        messages.insert(
+            await refusal {
+                _ = try await WSSecurity.verify(try forge.make(), policy: .external(allowSHA1: true), now: forge.now, replay: ReplayCache())
+                { _ in false }
+            }?.message ?? "accepted")
         #expect(messages.count == 1)
     }
 }
 
 /// Documents made to burn time or memory, each answered quickly.
 @Suite struct BombTests {
-    private func seconds(_ text: String, limit: Double = 0.5) async -> CloudError? {
+    private func seconds(_ text: String, limit: Double = 3) async -> CloudError? {
         let clock = ContinuousClock()
         var error: CloudError?
         let time = await clock.measure {
             error = await refusal {
-                _ = try await WSSecurity.verify(Array(text.utf8), policy: .external(allowSHA1: true), now: EnvelopeTests.now, replay: ReplayCache()) { _ in true }
+                _ = try await WSSecurity.verify(
+                    Array(text.utf8), policy: .external(allowSHA1: true), now: EnvelopeTests.now, replay: ReplayCache()
+                ) { _ in true }
             }
         }
-        #expect(time < .seconds(limit * 20), "took \(time)")
+        #expect(time < .seconds(limit), "took \(time)")
         return error
     }
 
-    private func wrapped(_ inner: String) -> String { "<e:Envelope xmlns:e=\"\(NS.soap11)\"><e:Header/><e:Body>\(inner)</e:Body></e:Envelope>" }
+    private func wrapped(_ inner: String) -> String {
+        "<e:Envelope xmlns:e=\"\(NS.soap11)\"><e:Header/><e:Body>\(inner)</e:Body></e:Envelope>"
+    }
 
     @Test func documents() async {
         for text in [
-            wrapped(String(repeating: "<a>", count: 20_000)), wrapped(String(repeating: "<a>", count: 65) + String(repeating: "</a>", count: 65)),
+            wrapped(String(repeating: "<a>", count: 20_000)),
+            wrapped(String(repeating: "<a>", count: 65) + String(repeating: "</a>", count: 65)),
             wrapped("<a " + (0..<8000).map { "a\($0)='1'" }.joined(separator: " ") + "/>"),
             wrapped("<a " + (0..<4000).map { "xmlns:a\($0)='u:\($0)'" }.joined(separator: " ") + "/>"),
-            wrapped(String(repeating: "<a/>", count: 30_000)), String(repeating: "x", count: 300_000), wrapped(String(repeating: "x", count: 262_144)),
-            "<!DOCTYPE a [<!ENTITY b \"c\">]>" + wrapped("&b;"), "<!DOCTYPE a SYSTEM \"file:///etc/passwd\">" + wrapped("<a/>"), "<!DOCTYPE a>" + wrapped("<a/>"),
-            wrapped("<a>&b;</a>"), wrapped("<!-- x -->"), wrapped("<?x y?>"), "<?xml-stylesheet href='x'?>" + wrapped("<a/>"), wrapped("<a/>") + "<b/>",
-            wrapped("<a/>") + "<!-- -->", wrapped("<a x='1' x='2'/>"), "<?xml version='1.0' encoding='UTF-16'?>" + wrapped("<a/>"), wrapped("<a>\u{0}</a>"),
+            wrapped(String(repeating: "<a/>", count: 30_000)), String(repeating: "x", count: 300_000),
+            wrapped(String(repeating: "x", count: 262_144)),
+            "<!DOCTYPE a [<!ENTITY b \"c\">]>" + wrapped("&b;"), "<!DOCTYPE a SYSTEM \"file:///etc/passwd\">" + wrapped("<a/>"),
+            "<!DOCTYPE a>" + wrapped("<a/>"),
+            wrapped("<a>&b;</a>"), wrapped("<!-- x -->"), wrapped("<?x y?>"), "<?xml-stylesheet href='x'?>" + wrapped("<a/>"),
+            wrapped("<a/>") + "<b/>",
+            wrapped("<a/>") + "<!-- -->", wrapped("<a x='1' x='2'/>"), "<?xml version='1.0' encoding='UTF-16'?>" + wrapped("<a/>"),
+            wrapped("<a>\u{0}</a>"),
             wrapped("<q:a/>"),
         ] {
             let error = await seconds(text)
@@ -428,7 +478,10 @@ import Wire
 
     @Test func commentsNeverHideInValues() async throws {
         let good = try Golden.text("envelopes/05-zeep-describe-instances-2009-08-15-sha256.xml")
-        for (from, to) in [("i-12345678", "i-1<!-- -->2345678"), ("2026-11-22T08:48:20Z", "2026-11-22T08:48:20Z<!-- -->"), ("zTDLDJ", "zTD<!-- -->LDJ"), ("MIIDSTCC", "MIID<?x?>STCC")] {
+        for (from, to) in [
+            ("i-12345678", "i-1<!-- -->2345678"), ("2026-11-22T08:48:20Z", "2026-11-22T08:48:20Z<!-- -->"), ("zTDLDJ", "zTD<!-- -->LDJ"),
+            ("MIIDSTCC", "MIID<?x?>STCC"),
+        ] {
             #expect(await seconds(good.replacing(from, with: to)) != nil)
         }
     }

@@ -5,9 +5,8 @@ import Wire
 
 @testable import Signing
 
-/// Signature wrapping: every signed element moved to every place, an evil copy in its stead, with every kind of id
-/// (`reference/soap.md` §6.1). The strict verifier accepts none; a naive one, which resolves ids, checks digests and then takes the
-/// first Body, executes hundreds: so the attacks are real.
+/// Signature wrapping: every signed element moved to every place, an evil copy in its stead, with every kind of id. The strict verifier
+/// accepts none; a naive one, which resolves ids, checks digests and then takes the first Body, executes half: so the attacks are real.
 @Suite struct WrappingTests {
     static let created = Timestamp(iso8601: "2026-11-22T15:00:00Z") ?? Timestamp(seconds: 0)
 
@@ -24,7 +23,9 @@ import Wire
     ) {
         let soon = created.adding(seconds: 30)
         let late = created.adding(seconds: 86_400)
-        #expect(await refusal { _ = try await WSSecurity.verify(message, policy: policy, now: soon, replay: ReplayCache()) { _ in true } } == nil)
+        #expect(
+            await refusal { _ = try await WSSecurity.verify(message, policy: policy, now: soon, replay: ReplayCache()) { _ in true } }
+                == nil)
         #expect(try NaiveVerifier.run(message, now: soon).isEvil == false, "the naive verifier takes the honest message")
         var variants = 0
         var naive = 0
@@ -79,15 +80,18 @@ import Wire
         let header = String(text[start.lowerBound..<end.upperBound])
         let security = String(header.dropFirst("<soapenv:Header>".utf8.count).dropLast("</soapenv:Header>".utf8.count))
         let forms = [
-            opened + "<soapenv:Header>\(envelope)</soapenv:Header>\(evil)</soapenv:Envelope>", opened + envelope + evil + "</soapenv:Envelope>",
+            opened + "<soapenv:Header>\(envelope)</soapenv:Header>\(evil)</soapenv:Envelope>",
+            opened + envelope + evil + "</soapenv:Envelope>",
             opened + header + "<soapenv:Body>\(envelope)</soapenv:Body></soapenv:Envelope>", text.replacing(header, with: header + header),
             text.replacing(header, with: "<soapenv:Header/>" + header), text.replacing(security, with: security + security),
             text.replacing(security, with: "<wsse:Security xmlns:wsse=\"\(NS.wsse)\"/>" + security),
             text.replacing(security, with: security + "<wsse:Security xmlns:wsse=\"\(NS.wsse)\" soapenv:actor=\"urn:other\"/>"),
-            text.replacing(header, with: ""), text.replacing(security, with: ""), text.replacing("</soapenv:Envelope>", with: evil + "</soapenv:Envelope>"),
+            text.replacing(header, with: ""), text.replacing(security, with: ""),
+            text.replacing("</soapenv:Envelope>", with: evil + "</soapenv:Envelope>"),
             text.replacing(header, with: header + evil), text.replacing("</soapenv:Envelope>", with: "x</soapenv:Envelope>"),
             text.replacing(
-                "xmlns:soapenv=\"\(NS.soap11)\"><soapenv:Header>", with: "xmlns:soapenv=\"\(NS.soap11)\" xmlns:wsu=\"urn:evil\"><soapenv:Header>") + "<x/>",
+                "xmlns:soapenv=\"\(NS.soap11)\"><soapenv:Header>",
+                with: "xmlns:soapenv=\"\(NS.soap11)\" xmlns:wsu=\"urn:evil\"><soapenv:Header>") + "<x/>",
         ]
         for form in forms {
             #expect(form != text)
@@ -104,11 +108,15 @@ import Wire
     @Test func theSignerIsTheIdentity() async throws {
         let (key, certificate) = try TestKeys.otherPair()
         let bytes = try WSSecurity.sign(body: Array("<a/>".utf8), key: key, certificate: certificate, wsa: nil, now: Self.created, ttl: 60)
-        let message = try await WSSecurity.verify(bytes, policy: .external(allowSHA1: true), now: Self.created, replay: ReplayCache()) { _ in true }
+        let message = try await WSSecurity.verify(bytes, policy: .external(allowSHA1: true), now: Self.created, replay: ReplayCache()) {
+            _ in true
+        }
         #expect(message.certificateFingerprint == certificate.fingerprintSHA256)
         let mine = try TestKeys.pair().certificate.fingerprintSHA256
         let error = await refusal {
-            _ = try await WSSecurity.verify(bytes, policy: .external(allowSHA1: true), now: Self.created, replay: ReplayCache()) { $0 == mine }
+            _ = try await WSSecurity.verify(bytes, policy: .external(allowSHA1: true), now: Self.created, replay: ReplayCache()) {
+                $0 == mine
+            }
         }
         #expect(error?.reason == .unauthenticated(.unknownKey))
     }
@@ -130,7 +138,8 @@ enum Wrapper {
     }
     /// Where the honest element goes.
     enum Place: String, CaseIterable {
-        case envelope, header, security, signature, object, signedInfo, keyInfo, tokenReference, token, timestamp, evilCopy, operation, beside
+        case envelope, header, security, signature, object, signedInfo, keyInfo, tokenReference, token, timestamp, evilCopy, operation,
+            beside
     }
     /// The id of the evil copy.
     enum ID: String, CaseIterable { case same, none, new, plainId, upperID, lowerID, xmlID, wsuID }
@@ -148,7 +157,8 @@ enum Wrapper {
                     for id in ID.allCases {
                         guard let bytes = try make(message, element, place, first, wrapped, id, fresh) else { continue }
                         out.append(
-                            Variant(name: "\(element) into \(place), \(first ? "first" : "last"), wrapped \(wrapped), id \(id)", bytes: bytes))
+                            Variant(
+                                name: "\(element) into \(place), \(first ? "first" : "last"), wrapped \(wrapped), id \(id)", bytes: bytes))
                     }
                 }
             }
@@ -163,7 +173,9 @@ enum Wrapper {
         defer { withExtendedLifetime(document) {} }
         let doc = document.rawDocument.assumingMemoryBound(to: xmlDoc.self)
         let root = document.rawRoot.assumingMemoryBound(to: xmlNode.self)
-        guard let honest = find(root, element.name.namespace, element.name.local), let evil = xmlDocCopyNode(honest, doc, 1) else { return nil }
+        guard let honest = find(root, element.name.namespace, element.name.local), let evil = xmlDocCopyNode(honest, doc, 1) else {
+            return nil
+        }
         corrupt(evil, element, fresh)
         setID(evil, id)
         // The evil copy takes the honest element's stand.
@@ -274,8 +286,9 @@ enum NaiveVerifier {
         let value = try need(Wrapper.find(root, NS.ds, "SignatureValue"))
         let method = Tree.attribute(try need(Wrapper.find(info, NS.ds, "SignatureMethod")), "Algorithm") ?? ""
         let canonical = try Canonical.bytes(document: doc, root: info, method: .exclusive(prefixes: []), limit: 1 << 22)
-        guard certificate.verify(
-            signature: try need(Base64.decode(try ownText(value))), of: canonical, digest: method.hasSuffix("sha1") ? .sha1 : .sha256)
+        guard
+            certificate.verify(
+                signature: try need(Base64.decode(try ownText(value))), of: canonical, digest: method.hasSuffix("sha1") ? .sha1 : .sha256)
         else { throw CloudError(.bug) }
         var signed: Set<String> = []
         for reference in children(info) where Tree.isElement(reference, NS.ds, "Reference") {

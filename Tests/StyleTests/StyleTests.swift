@@ -101,6 +101,8 @@ import Testing
                     for (word, instead) in banned where code.contains(word) {
                         // `fingerprint(` is no `print(`.
                         if word == "print(", !(code.contains(" print(") || code.hasPrefix("print(")) { continue }
+                        // `group.addTask {` is what is wanted, and a `BundleTask {` is a type.
+                        if word == "Task {", !(code.contains(" Task {") || code.contains("(Task {") || code.hasPrefix("Task {")) { continue }
                         Issue.record("\(source.path):\(number + 1): \(word) is banned in a Kit: use \(instead)")
                     }
                 }

@@ -9,15 +9,16 @@ import Synchronization
 public enum TransientPostgres {
     private static let shared = Mutex<Result<PostgresServer, TestServerFailure>?>(nil)
 
-    /// - Returns: the connection string of a new, empty database.
-    public static func database() throws -> String {
+    /// - Parameter template: the connection string of a database of this server that nobody is connected to: the new one is a copy of it.
+    /// - Returns: the connection string of a new database, empty without a template.
+    public static func database(template: String? = nil) throws -> String {
         let server = try shared.withLock { state -> PostgresServer in
             if let state { return try state.get() }
             let result = Result { () throws(TestServerFailure) -> PostgresServer in try PostgresServer() }
             state = result
             return try result.get()
         }
-        return try server.createDatabase()
+        return try server.createDatabase(template: template)
     }
 
     /// A started pool on a new, empty database.
@@ -64,12 +65,13 @@ public final class PostgresServer: Sendable {
     public func url(_ database: String = "postgres") -> String { "host=\(folder) user=karri dbname=\(database)" }
 
     /// - Returns: the connection string of a new, empty database.
-    public func createDatabase() throws(TestServerFailure) -> String {
+    public func createDatabase(template: String? = nil) throws(TestServerFailure) -> String {
+        let source = template.map { " -T \($0.split(separator: "=").last ?? "template1")" } ?? ""
         let name = state.withLock { s -> String in
             s.databases += 1
             return "test\(s.databases)"
         }
-        try Self.run("\(binaries)/createdb -h \(folder) -U karri \(name) 2>>\(folder)/createdb.log")
+        try Self.run("\(binaries)/createdb -h \(folder) -U karri\(source) \(name) 2>>\(folder)/createdb.log")
         return url(name)
     }
 

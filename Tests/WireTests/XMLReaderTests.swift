@@ -110,11 +110,11 @@ import Wire
         let seed = SeededChoices.seed()
         print("KARRI_SEED=\(seed)")
         var choices = SeededChoices(seed: seed)
-        let sound = Array(
+        let text =
             "<?xml version=\"1.0\"?><e:Envelope xmlns:e=\"http://schemas.xmlsoap.org/soap/envelope/\"><e:Body>"
-                + "<RunInstances xmlns=\"urn:x\"><imageId>emi-1&amp;</imageId><groupSet><item/></groupSet></RunInstances>"
-                + "</e:Body></e:Envelope>"
-                .utf8)
+            + "<RunInstances xmlns=\"urn:x\"><imageId>emi-1&amp;</imageId><groupSet><item/></groupSet></RunInstances>"
+            + "</e:Body></e:Envelope>"
+        let sound = Array(text.utf8)
         let pieces = ["<", ">", "&", "'", "\"", "<!--", "-->", "<![CDATA[", "]]>", "<?", "?>", "/>", "xmlns=''", "\u{0}", "é"].map {
             Array($0.utf8)
         }

@@ -16,10 +16,11 @@ text() { sed -n "s/.*<$1>\([^<]*\)<.*/\1/p" | head -n 1; }
 
 # s3_put BUCKET[/KEY] [FILE]
 s3_put() {
-    local hash file=${2:-/dev/null}
-    hash=$(sha256sum "$file" | cut -d' ' -f1)
+    local hash file=${2:-} body=(-H 'Content-Length: 0')
+    [ -z "$file" ] || body=(--upload-file "$file")
+    hash=$(sha256sum "${file:-/dev/null}" | cut -d' ' -f1)
     curl -fsS -m 600 --aws-sigv4 "aws:amz:$AWS_DEFAULT_REGION:s3" --user "$AWS_ACCESS_KEY_ID:$AWS_SECRET_ACCESS_KEY" \
-        -H "x-amz-content-sha256: $hash" -H 'Expect:' -X PUT --upload-file "$file" "${AWS_ENDPOINT_URL_S3%/}/$1"
+        -H "x-amz-content-sha256: $hash" -H 'Expect:' -X PUT "${body[@]}" "${AWS_ENDPOINT_URL_S3%/}/$1"
 }
 
 # register_image LOCATION NAME [PARAMETER...]: an image of that location, registered once.

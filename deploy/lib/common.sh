@@ -87,7 +87,7 @@ wait_for() {
 # alive PIDFILE: is the process that wrote it still the same program? (A pid alone may have been given to another.)
 alive() {
     local pid name
-    read -r pid name <"$1" 2>/dev/null || return 1
+    [ -f "$1" ] && read -r pid name <"$1" || return 1
     [ -n "$pid" ] && [ "$(cat "/proc/$pid/comm" 2>/dev/null)" = "$name" ]
 }
 

@@ -10,21 +10,20 @@ configure() {
     local keys=$KARRI_HOME/keys database
     database=$(database_url)
     write_config clc <<X
-# Cloud Controller. Every key: karri-clc run --help
+# Cloud Controller. What each key means: karri-clc check-config --help
 listen_address = $HOST
 port = ${PORT[clc]}
 internal_port = ${PORT[clc_internal]}
 database_url = $database
 keys_dir = $keys
-admin_dir = $KARRI_HOME/admin
 region = $REGION
 zone = $ZONE
+service_host = $HOST
 walrus_endpoint = http://$HOST:${PORT[walrus]}
 public_pool = $PUBLIC_POOL
 private_network = $PRIVATE_NETWORK
 gateway = $GATEWAY
-allow_sha1 = true
-log_level = info
+allow_sha1 = yes
 X
     write_config walrus <<X
 # Walrus, the object store
@@ -32,10 +31,9 @@ listen_address = $HOST
 port = ${PORT[walrus]}
 database_url = $database
 data_dir = $KARRI_HOME/walrus
-keys_dir = $keys
+secret_key_file = $keys/secret.key
 region = $REGION
 min_free_mib = 512
-log_level = info
 X
     write_config sc <<X
 # Storage Controller: volumes and snapshots
@@ -43,15 +41,16 @@ listen_address = $HOST
 port = ${PORT[sc]}
 metrics_port = ${METRICS_PORT[sc]}
 database_url = $database
-keys_dir = $keys
+cert = $keys/sc.pem
+key = $keys/sc.key
+ca = $keys/ca.pem
 zone = $ZONE
 data_dir = $KARRI_HOME/storage
 capacity_gib = ${KARRI_VOLUME_GIB:-$(free_gib 4)}
 walrus_endpoint = http://$HOST:${PORT[walrus]}
-region = $REGION
+system_credentials = $keys/system.env
 export_address = $HOST
-export_ports = 10809-11808
-log_level = info
+export_ports = 10900-11899
 X
     write_config nc <<X
 # Node Controller
@@ -59,26 +58,36 @@ name = node1
 listen_address = $HOST
 port = ${PORT[nc]}
 metrics_port = ${METRICS_PORT[nc]}
-keys_dir = $keys
+certificate = $keys/node1.pem
+key = $keys/node1.key
+ca = $keys/ca.pem
 cc_endpoint = $HOST:${PORT[cc]}
 data_dir = $KARRI_HOME/node
+network_run_dir = $RUN_DIR/network
 libvirt_uri = $(libvirt_uri)
 cores = ${KARRI_CORES:-$(($(nproc) * 4))}
 disk_gib = ${KARRI_DISK_GIB:-$(free_gib 2)}
 cache_mib = ${KARRI_CACHE_MIB:-4096}
 hypervisor = auto
-log_level = info
 X
     write_config cc <<X
 # Cluster Controller of the zone
 listen_address = $HOST
 port = ${PORT[cc]}
 metrics_port = ${METRICS_PORT[cc]}
-keys_dir = $keys
+certificate = $keys/cc.pem
+key = $keys/cc.key
+ca = $keys/ca.pem
 zone = $ZONE
 clc_endpoint = $HOST:${PORT[clc_internal]}
-log_level = info
 X
+}
+
+# Keys, certificates, schemas, the first account: made once. The node's certificate has the node's name in it.
+initialise() {
+    local clc="$BIN/karri-clc" config=$KARRI_HOME/config/clc.conf
+    "$clc" init --config "$config" --home "$KARRI_HOME" &&
+        { [ -f "$KARRI_HOME/keys/node1.pem" ] || "$clc" certificate issue --config "$config" --role nc --name node1 --out-prefix "$KARRI_HOME/keys/node1" --ip "$HOST" --dns "$(hostname)"; }
 }
 
 # free_gib N: a N-th of the free disk under KARRI_HOME, at least 4.

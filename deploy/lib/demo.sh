@@ -28,7 +28,7 @@ run() {
         return 1
     fi
     ended=$(date +%s%N)
-    [ -z "$OUT" ] || printf '%s\n' "$OUT" | cut -c1-160 | head -n 20 >&2
+    [ -z "$OUT" ] || printf '%s\n' "$OUT" | cut -c1-160 | sed -n '1,20p' >&2
     say "${DIM}  ($(((ended - started) / 1000000)) ms)${RESET}"
 }
 # until_is SECONDS WANTED command...: polls a query until it says what is wanted.

@@ -3,11 +3,12 @@
 
 PG_DIR=$KARRI_HOME/postgres
 PG_PORT=5432
+PG_SOCKETS=$RUN_DIR/postgres
 postgres_bin() { ls -d /usr/lib/postgresql/*/bin 2>/dev/null | sort -V | tail -n 1; }
 
 # The URL that the daemons use.
 database_url() {
-    if [ -n "$DATABASE_URL" ]; then printf %s "$DATABASE_URL"; else printf 'host=%s port=%s dbname=karri user=karri' "$RUN_DIR" "$PG_PORT"; fi
+    if [ -n "$DATABASE_URL" ]; then printf %s "$DATABASE_URL"; else printf 'host=%s port=%s dbname=karri user=karri' "$PG_SOCKETS" "$PG_PORT"; fi
 }
 
 postgres_start() {
@@ -33,12 +34,12 @@ log_min_messages = warning
 X
     fi
     if ! alive "$RUN_DIR/postgres.pid"; then
-        rm -f "$PG_DIR/data/postmaster.pid.old"
+        install -d -o postgres -g postgres -m 755 "$PG_SOCKETS"
         background "$RUN_DIR/postgres.pid" "$KARRI_HOME/log/postgres.log" \
             setpriv --reuid=postgres --regid=postgres --init-groups env -C / \
-            "$bin/postgres" -D "$PG_DIR/data" -c unix_socket_directories="$RUN_DIR" -c port=$PG_PORT
+            "$bin/postgres" -D "$PG_DIR/data" -c unix_socket_directories="$PG_SOCKETS" -c port=$PG_PORT
     fi
-    local admin="setpriv --reuid=postgres --regid=postgres --init-groups env -C / $bin/psql -h $RUN_DIR -p $PG_PORT -d postgres -qtAX"
+    local admin="setpriv --reuid=postgres --regid=postgres --init-groups env -C / $bin/psql -h $PG_SOCKETS -p $PG_PORT -d postgres -qtAX"
     wait_for 30 "PostgreSQL" $admin -c 'select 1' || return 1
     # `exec setpriv` replaced the process: what runs under the pid now is named postgres.
     echo "$(head -n 1 "$PG_DIR/data/postmaster.pid") postgres" >"$RUN_DIR/postgres.pid"
@@ -61,8 +62,8 @@ nbd_tls_install() {
     dir=$(nbd_tls_dir)
     mkdir -p "$dir"
     install -m 644 "$KARRI_HOME/keys/ca.pem" "$dir/ca-cert.pem"
-    install -m 644 "$KARRI_HOME/keys/nc.pem" "$dir/client-cert.pem"
-    install -m 600 "$KARRI_HOME/keys/nc.key" "$dir/client-key.pem"
+    install -m 644 "$KARRI_HOME/keys/node1.pem" "$dir/client-cert.pem"
+    install -m 600 "$KARRI_HOME/keys/node1.key" "$dir/client-key.pem"
 }
 
 libvirt_start() {

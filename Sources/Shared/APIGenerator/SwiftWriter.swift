@@ -220,7 +220,7 @@ struct SwiftWriter {
             line(3, ".record([:])")
             return line(2, "}")
         }
-        line(3, "var fields: [String: Value] = [:]")
+        line(3, "var fields = [String: Value](minimumCapacity: \(members.count))")
         for m in members {
             let own = "self.\(escaped(m.name))"
             let set = "fields[\"\(m.name)\"] = "

@@ -24,6 +24,8 @@ public final class DatabasePool: Sendable {
     private let size: Int
     private let queue = JobQueue<Job>()
     private let state = Mutex(State())
+    /// `nil` for the ordinary pool, with its threads.
+    private let inline: InlineConnection?
 
     /// - Parameters:
     ///   - url: a libpq connection string: `postgresql:///karri?host=/run/karri&user=cloud`, or `host=… dbname=…`.
@@ -33,6 +35,17 @@ public final class DatabasePool: Sendable {
         self.url = url
         self.size = max(1, size)
         self.name = name
+        inline = nil
+    }
+
+    /// A pool of one connection and no thread: a transaction runs where it is called, before the call returns. Only for the simulation, whose
+    /// one thread must see the same order of events in every run; a daemon's cooperative threads must not block.
+    /// - Parameter pause: before and after each transaction: there a kill can come.
+    public init(inlineForSimulation url: String, name: String, pause: @escaping @Sendable () async -> Void = {}) {
+        self.url = url
+        size = 1
+        self.name = name
+        inline = InlineConnection(url: url, name: name, pause: pause)
     }
 
     /// Starts the threads; they connect at their first job. The first transaction starts a pool that is not started.
@@ -41,7 +54,7 @@ public final class DatabasePool: Sendable {
             defer { s.started = true }
             return !s.started && !s.closed
         }
-        guard first else { return }
+        guard first, inline == nil else { return }
         for index in 0..<size {
             let (queue, url, name) = (queue, url, name)
             // Without a thread the others serve; with none at all, every transaction would hang, which `precondition` makes loud.
@@ -61,6 +74,7 @@ public final class DatabasePool: Sendable {
             defer { s.listeners = [] }
             return s.listeners
         }
+        inline?.close()
         for job in queue.close() { job(nil) }
         for listener in listeners { listener.stop() }
     }
@@ -92,6 +106,9 @@ public final class DatabasePool: Sendable {
     private func submit<R: Sendable>(
         _ begin: String, _ body: @escaping @Sendable (Transaction) throws -> R
     ) async throws(CloudError) -> R {
+        if let inline {
+            return try await inline.use { (connection: Connection) throws(CloudError) -> R in try Self.run(begin, connection, body) }
+        }
         start()
         let result = await withCheckedContinuation { (continuation: CheckedContinuation<Result<R, CloudError>, Never>) in
             let pushed = queue.push(
@@ -203,5 +220,28 @@ public final class DatabasePool: Sendable {
         }
         continuation.onTermination = { _ in listener.stop() }
         return stream
+    }
+}
+
+/// The connection of a pool without threads.
+private final class InlineConnection: Sendable {
+    private let connection: Mutex<Connection?>
+    private let pause: @Sendable () async -> Void
+
+    init(url: String, name: String, pause: @escaping @Sendable () async -> Void) {
+        connection = Mutex(Connection(url: url, name: name))
+        self.pause = pause
+    }
+
+    func close() { connection.withLock { $0 = nil } }
+
+    func use<R: Sendable>(_ body: (Connection) throws(CloudError) -> R) async throws(CloudError) -> R {
+        await pause()
+        let result = try connection.withLock { (connection: inout Connection?) throws(CloudError) -> R in
+            guard let connection else { throw CloudError(.unavailable("The database"), context: "pool closed") }
+            return try body(connection)
+        }
+        await pause()
+        return result
     }
 }

@@ -27,6 +27,12 @@ private struct ElementEncoder {
         var i = 0
         while i < members.count {
             let path = names.path(members[i])
+            if path.count == 1, case .text(let text)? = fields[members[i].name] {
+                // Most members of most replies: one element of text.
+                if members[i].exists(in: version) { w.element(path[0], text) }
+                i += 1
+                continue
+            }
             guard path.count > 1, !isList(members[i]) else {
                 if members[i].exists(in: version), let value = fields[members[i].name] { member(members[i], value, path, into: &w) }
                 i += 1

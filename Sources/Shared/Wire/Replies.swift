@@ -2,8 +2,9 @@ public import Domain
 
 /// The bodies of replies to clients: success in one form for Query and SOAP alike, errors in the form of each wire.
 public enum ReplyBody {
-    /// The first EC2 date whose replies carry `requestId`; strict SOAP clients of the older ones reject it (`reference/soap.md` §1.3).
-    static let requestIDSince = "2008-08-08"
+    /// The first EC2 date whose replies are known to carry `requestId` (the document of 2008-05-05 has none, recorded replies of
+    /// 2008-12-01 have it); strict SOAP clients of the older ones reject it (`reference/soap.md` §1.3).
+    static let requestIDSince = "2008-12-01"
 
     /// `<XxxResponse xmlns="…"><requestId>…`: the element only, for a SOAP Body or, after a declaration, a Query reply.
     ///

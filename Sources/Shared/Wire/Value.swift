@@ -4,7 +4,7 @@ public import Domain
 ///
 /// A record's keys are the member names of the definition. Scalars stay text here in one canonical form each (decimal integers,
 /// `true`/`false`, ISO 8601 in UTC, base64), so that equal requests are equal values whatever wire they came by.
-public indirect enum Value: Sendable, Equatable {
+public enum Value: Sendable, Equatable {
     case text(String)
     case list([Value])
     case record([String: Value])

@@ -8,12 +8,15 @@ public struct ReconcileReport: Sendable, Equatable {
     public var failures: [String]
     /// There is more to do: run again at once (passes are bounded).
     public var again: Bool
+    /// Something outside is still at work and will not say when it is done: look again soon, not only after the period.
+    public var soon: Bool
 
-    public init(examined: Int = 0, changed: Int = 0, failures: [String] = [], again: Bool = false) {
+    public init(examined: Int = 0, changed: Int = 0, failures: [String] = [], again: Bool = false, soon: Bool = false) {
         self.examined = examined
         self.changed = changed
         self.failures = failures
         self.again = again
+        self.soon = soon
     }
 }
 
@@ -62,7 +65,7 @@ public struct ReconcilerLoop: Sendable {
                 if report.failures.isEmpty {
                     failedPasses = 0
                     if report.again { continue }
-                    await nudge.wait(atMost: periodMilliseconds, clock: clock)
+                    await nudge.wait(atMost: report.soon ? min(retryMilliseconds, periodMilliseconds) : periodMilliseconds, clock: clock)
                 } else {
                     let pause = Self.backOff(failures: failedPasses, first: retryMilliseconds, limit: periodMilliseconds)
                     failedPasses += 1

@@ -2,7 +2,9 @@ import Domain
 import Testing
 
 @Suite struct InstancePlanTests {
-    private func intent(_ desired: DesiredInstance, _ generation: Int64 = 3, attempts: Int = 0, save: SaveProgress = .none) -> InstanceIntent {
+    private func intent(_ desired: DesiredInstance, _ generation: Int64 = 3, attempts: Int = 0, save: SaveProgress = .none)
+        -> InstanceIntent
+    {
         InstanceIntent(desired, generation: generation, rebootCount: 1, attempts: attempts, onGuestShutdown: .stop, save: save)
     }
     private func seen(_ state: NodeInstanceState, _ generation: Int64 = 3, reboots: Int = 1, reason: String = "") -> InstanceSight {

@@ -2,9 +2,13 @@ import Domain
 import Testing
 
 @Suite struct PlacementTests {
-    private func node(_ name: String, _ cores: Int, _ memory: Int = 8192, _ disk: Int = 100, of limit: Room? = nil, silent: Bool = false, degraded: Bool = false) -> PlacementNode {
+    private func node(
+        _ name: String, _ cores: Int, _ memory: Int = 8192, _ disk: Int = 100, of limit: Room? = nil, silent: Bool = false,
+        degraded: Bool = false
+    ) -> PlacementNode {
         let free = Room(cores: cores, memoryMiB: memory, diskGiB: disk)
-        return PlacementNode(name: name, free: free, limit: limit ?? Room(cores: 8, memoryMiB: 8192, diskGiB: 100), isSilent: silent, isDegraded: degraded)
+        return PlacementNode(
+            name: name, free: free, limit: limit ?? Room(cores: 8, memoryMiB: 8192, diskGiB: 100), isSilent: silent, isDegraded: degraded)
     }
 
     private func items(_ count: Int, cores: Int = 1, memory: Int = 512, disk: Int = 5) -> [PlacementItem] {
@@ -48,10 +52,11 @@ import Testing
     @Test func refusalsSayWhy() {
         let outcome = PlacementPlanner.plan(items(10), minCount: 10, nodes: [node("b", 3), node("a", 8, 1024), node("c", 8, silent: true)])
         guard case .shortage(let shortage) = outcome else { return #expect(Bool(false)) }
-        #expect(shortage.places == [
-            .init("a", .memoryMiB, asked: 5120, free: 1024, limit: 8192), .init("b", .cores, asked: 10, free: 3, limit: 8),
-            .init("c (does not answer)", .nodes, asked: 1, free: 0, limit: 1),
-        ])
+        #expect(
+            shortage.places == [
+                .init("a", .memoryMiB, asked: 5120, free: 1024, limit: 8192), .init("b", .cores, asked: 10, free: 3, limit: 8),
+                .init("c (does not answer)", .nodes, asked: 1, free: 0, limit: 1),
+            ])
         #expect(shortage.description.contains("b: asked 10 cores, 3 free of 8"))
     }
 
@@ -61,7 +66,9 @@ import Testing
             return #expect(Bool(false))
         }
         #expect(silent.resource == .nodes && silent.places.count == 1)
-        guard case .shortage(let over) = PlacementPlanner.plan(items(1), minCount: 1, nodes: [node("a", -2)]) else { return #expect(Bool(false)) }
+        guard case .shortage(let over) = PlacementPlanner.plan(items(1), minCount: 1, nodes: [node("a", -2)]) else {
+            return #expect(Bool(false))
+        }
         #expect(over.places.first?.free == 0)
     }
 

@@ -4,10 +4,14 @@ public import Domain
 import Workflow
 
 extension EC2Actions: EC2AddressesActions {
-    public func allocateAddress(_ request: EC2.AllocateAddress, _ op: OperationContext) async throws(CloudError) -> EC2.AllocateAddressResponse {
+    public func allocateAddress(_ request: EC2.AllocateAddress, _ op: OperationContext) async throws(CloudError)
+        -> EC2.AllocateAddressResponse
+    {
         let wanted = try request.address.map { text throws(CloudError) in try AddressRules.parse(text, parameter: "Address") }
         if let pool = request.publicIpv4Pool, pool != "amazon" { throw CloudError(.invalidParameter("PublicIpv4Pool")) }
-        if let group = request.networkBorderGroup, group != cloud.settings.region { throw CloudError(.invalidParameter("NetworkBorderGroup")) }
+        if let group = request.networkBorderGroup, group != cloud.settings.region {
+            throw CloudError(.invalidParameter("NetworkBorderGroup"))
+        }
         let tags = try TagRules.onCreate(request.tagSpecifications, of: [.elasticIP])[.elasticIP] ?? []
         let id = AddressAllocationID(random: cloud.random.bytes(9))
         let settings = cloud.settings
@@ -21,10 +25,12 @@ extension EC2Actions: EC2AddressesActions {
             return address
         }
         return EC2.AllocateAddressResponse(
-            publicIp: address.description, domain: domain, allocationId: id.text, publicIpv4Pool: "amazon", networkBorderGroup: settings.region)
+            publicIp: address.description, domain: domain, allocationId: id.text, publicIpv4Pool: "amazon",
+            networkBorderGroup: settings.region)
     }
 
-    public func releaseAddress(_ request: EC2.ReleaseAddress, _ op: OperationContext) async throws(CloudError) -> EC2.ReleaseAddressResponse {
+    public func releaseAddress(_ request: EC2.ReleaseAddress, _ op: OperationContext) async throws(CloudError) -> EC2.ReleaseAddressResponse
+    {
         let key = try AddressRules.Key(allocationID: request.allocationId, publicIP: request.publicIp)
         let settings = cloud.settings
         try await cloud.pool.transaction { tx in
@@ -40,7 +46,8 @@ extension EC2Actions: EC2AddressesActions {
             }
             try op.endDryRun(request.dryRun)
             try AddressStore.release(tx, address)
-            try AuditStore.record(tx, op, action: "ReleaseAddress", resource: address.allocationID.text, detail: address.address.description)
+            try AuditStore.record(
+                tx, op, action: "ReleaseAddress", resource: address.allocationID.text, detail: address.address.description)
         }
         return EC2.ReleaseAddressResponse(result: true)
     }
@@ -58,6 +65,13 @@ extension EC2Actions: EC2AddressesActions {
             let desired = try AddressStore.instanceDesired(tx, accountID: op.accountID, id: instanceID)
             guard desired != "terminated" else {
                 throw CloudError(.incorrectState(.instance, id: instanceID.text, state: "shutting-down"))
+            }
+            if let wanted = request.privateIpAddress {
+                guard try AddressStore.privateAddress(tx, instanceID: instanceID.text) == wanted else {
+                    throw CloudError(
+                        .invalidParameter("PrivateIpAddress"),
+                        "The instance \(instanceID) does not have the private address \(wanted.prefix(40))")
+                }
             }
             var byNumber = false
             if case .number = key { byNumber = true }
@@ -101,7 +115,8 @@ extension EC2Actions: EC2AddressesActions {
             guard let instanceID = address.instanceID else { return }
             try AddressStore.disassociate(tx, address, settings: settings)
             try AuditStore.record(
-                tx, op, action: "DisassociateAddress", resource: "\(address.allocationID) \(instanceID)", detail: address.address.description)
+                tx, op, action: "DisassociateAddress", resource: "\(address.allocationID) \(instanceID)",
+                detail: address.address.description)
             try NetworkStore.changed(tx)
         }
         return EC2.DisassociateAddressResponse(result: true)
@@ -126,7 +141,8 @@ extension EC2Actions: EC2AddressesActions {
         }
         let everything = request.publicIps.isEmpty && request.allocationIds.isEmpty
         let found = all.filter { address in
-            (everything || request.publicIps.contains(address.address.description) || request.allocationIds.contains(address.allocationID.text))
+            (everything || request.publicIps.contains(address.address.description)
+                || request.allocationIds.contains(address.allocationID.text))
                 && filters.match(tags: (tags[address.allocationID.text] ?? []).byKey) {
                     AddressRules.values(address, region: cloud.settings.region, $0)
                 }

@@ -4,7 +4,8 @@ enum AddressRules {
     /// - Throws: `.invalidParameter`.
     static func parse(_ text: String, parameter: String) throws(CloudError) -> IPv4Address {
         guard let address = IPv4Address(parsing: text) else {
-            throw CloudError(.invalidParameter(parameter), "Value (\(text.prefix(60))) for parameter \(parameter) is invalid. Invalid IPv4 address")
+            throw CloudError(
+                .invalidParameter(parameter), "Value (\(text.prefix(60))) for parameter \(parameter) is invalid. Invalid IPv4 address")
         }
         return address
     }
@@ -27,7 +28,8 @@ enum AddressRules {
         init(allocationID: String?, publicIP: String?) throws(CloudError) {
             switch (allocationID, publicIP) {
             case (nil, nil): throw CloudError(.missingParameter("AllocationId"))
-            case (.some, .some): throw CloudError(.invalidCombination("You may specify public IP or allocation id, but not both in the same call"))
+            case (.some, .some):
+                throw CloudError(.invalidCombination("You may specify public IP or allocation id, but not both in the same call"))
             case (.some(let id), nil): self = .allocation(try AddressAllocationID(parsing: id))
             case (nil, .some(let text)): self = .number(try parse(text, parameter: "PublicIp"))
             }
@@ -37,7 +39,9 @@ enum AddressRules {
     /// Whether an address may be given to `instanceID` now.
     /// - Returns: `false` when it is there already.
     /// - Throws: `.duplicate(.addressAssociation)`.
-    static func mayAssociate(_ address: ElasticAddress, to instanceID: String, byNumber: Bool, allowReassociation: Bool) throws(CloudError) -> Bool {
+    static func mayAssociate(_ address: ElasticAddress, to instanceID: String, byNumber: Bool, allowReassociation: Bool) throws(CloudError)
+        -> Bool
+    {
         guard let current = address.instanceID else { return true }
         if current == instanceID { return false }
         // In the classic form an address moves at once; by allocation id only when that is asked for.

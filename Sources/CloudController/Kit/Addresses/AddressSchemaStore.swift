@@ -4,7 +4,8 @@ enum AddressSchema {
     static let migration: [String] = [
         """
         CREATE TABLE cloud.addresses (
-            value bigint PRIMARY KEY, address text NOT NULL UNIQUE, account_id text, allocation_id text UNIQUE, domain text NOT NULL DEFAULT 'vpc',
+            value bigint PRIMARY KEY, address text NOT NULL UNIQUE, account_id text, allocation_id text UNIQUE,
+            domain text NOT NULL DEFAULT 'vpc',
             instance_id text UNIQUE, association_id text UNIQUE, transient_due boolean NOT NULL DEFAULT false,
             CHECK (allocation_id IS NOT NULL OR instance_id IS NOT NULL), CHECK ((allocation_id IS NULL) = (account_id IS NULL)));
         CREATE INDEX addresses_account ON cloud.addresses (account_id);

@@ -54,7 +54,8 @@ public enum AddressStore {
                 .capacity(
                     Shortage(
                         .privateAddresses,
-                        [.init("private network \(network)", .privateAddresses, asked: 1, free: Swift.max(0, limit - used), limit: limit)])))
+                        [.init("private network \(network)", .privateAddresses, asked: 1, free: Swift.max(0, limit - used), limit: limit)]))
+            )
         }
         let address = IPv4Address(value)
         try tx.execute(
@@ -72,7 +73,8 @@ public enum AddressStore {
     public static func releaseInstance(_ tx: Transaction, instanceID: String) throws(CloudError) {
         try releasePublic(tx, instanceID: instanceID)
         try tx.execute(
-            "UPDATE cloud.addresses SET instance_id = NULL, association_id = NULL, transient_due = false WHERE instance_id = $1", .text(instanceID))
+            "UPDATE cloud.addresses SET instance_id = NULL, association_id = NULL, transient_due = false WHERE instance_id = $1",
+            .text(instanceID))
         try tx.execute("DELETE FROM cloud.private_addresses WHERE instance_id = $1", .text(instanceID))
     }
 
@@ -85,9 +87,14 @@ public enum AddressStore {
             .textArray(instanceIDs))
         {
             out[row.text("instance_id")] = PublicAddress(
-                address: row.text("address"), allocationID: row.optionalText("allocation_id"), associationID: row.optionalText("association_id"))
+                address: row.text("address"), allocationID: row.optionalText("allocation_id"),
+                associationID: row.optionalText("association_id"))
         }
         return out
+    }
+
+    static func privateAddress(_ tx: Transaction, instanceID: String) throws(CloudError) -> String? {
+        try tx.execute("SELECT address FROM cloud.private_addresses WHERE instance_id = $1", .text(instanceID)).first?.text("address")
     }
 
     // MARK: elastic addresses
@@ -95,7 +102,8 @@ public enum AddressStore {
     /// - Parameter wanted: this one, or any.
     /// - Throws: `.limitExceeded(.addresses)`; `.capacity`; `InvalidAddress.NotFound` for one that is not in the pool or not free.
     static func allocate(
-        _ tx: Transaction, accountID: String, allocationID: AddressAllocationID, domain: String, wanted: IPv4Address?, settings: CloudSettings
+        _ tx: Transaction, accountID: String, allocationID: AddressAllocationID, domain: String, wanted: IPv4Address?,
+        settings: CloudSettings
     ) throws(CloudError) -> IPv4Address {
         let count =
             try tx.execute("SELECT count(*) AS n FROM cloud.addresses WHERE account_id = $1", .text(accountID)).first?.int("n") ?? 0
@@ -150,7 +158,8 @@ public enum AddressStore {
         let due = had.map { $0.optionalText("allocation_id") == nil || $0.bool("transient_due") } ?? false
         try releasePublic(tx, instanceID: instanceID)
         try tx.execute(
-            "UPDATE cloud.addresses SET instance_id = NULL, association_id = NULL, transient_due = false WHERE instance_id = $1", .text(instanceID))
+            "UPDATE cloud.addresses SET instance_id = NULL, association_id = NULL, transient_due = false WHERE instance_id = $1",
+            .text(instanceID))
         try tx.execute(
             "UPDATE cloud.addresses SET instance_id = $2, association_id = $3, transient_due = $4 WHERE allocation_id = $1",
             .text(address.allocationID.text), .text(instanceID), .text(associationID.text), .boolean(due))
@@ -181,9 +190,12 @@ public enum AddressStore {
     /// An instance of the account that has not ended; its desired state.
     /// - Throws: `.notFound(.instance)`.
     static func instanceDesired(_ tx: Transaction, accountID: String, id: InstanceID) throws(CloudError) -> String {
-        guard let row = try tx.execute(
-            "SELECT desired FROM cloud.instances WHERE id = $1 AND account_id = $2 AND finished_at IS NULL", .text(id.text), .text(accountID)
-        ).first else { throw CloudError(.notFound(.instance, id: id.text)) }
+        guard
+            let row = try tx.execute(
+                "SELECT desired FROM cloud.instances WHERE id = $1 AND account_id = $2 AND finished_at IS NULL", .text(id.text),
+                .text(accountID)
+            ).first
+        else { throw CloudError(.notFound(.instance, id: id.text)) }
         return row.text("desired")
     }
 
@@ -202,7 +214,8 @@ public enum AddressStore {
 
     private static func used(_ tx: Transaction, _ table: String, _ range: ClosedRange<UInt32>) throws(CloudError) -> Int {
         try tx.execute(
-            "SELECT count(*) AS n FROM \(table) WHERE value BETWEEN $1 AND $2", .integer(Int64(range.lowerBound)), .integer(Int64(range.upperBound))
+            "SELECT count(*) AS n FROM \(table) WHERE value BETWEEN $1 AND $2", .integer(Int64(range.lowerBound)),
+            .integer(Int64(range.upperBound))
         ).first?.int("n") ?? 0
     }
 

@@ -5,9 +5,10 @@ import Identity
 import Workflow
 
 extension EC2Actions: EC2BundlesActions {
-    /// The instance keeps running; its node holds it still while the disk is read. UploadPolicy and its signature are taken and not needed: the
-    /// parts are written with the caller's own access key.
-    public func bundleInstance(_ request: EC2.BundleInstance, _ op: OperationContext) async throws(CloudError) -> EC2.BundleInstanceResponse {
+    /// The instance keeps running; its node holds it still while the disk is read. UploadPolicy and its signature are taken and not
+    /// needed: the parts are written with the caller's own access key.
+    public func bundleInstance(_ request: EC2.BundleInstance, _ op: OperationContext) async throws(CloudError) -> EC2.BundleInstanceResponse
+    {
         let instanceID = try InstanceID(parsing: request.instanceId).text
         guard let s3 = request.storage.s3 else { throw CloudError(.missingParameter("Storage.S3.Bucket")) }
         guard let bucket = s3.bucket, !bucket.isEmpty else { throw CloudError(.missingParameter("Storage.S3.Bucket")) }
@@ -16,7 +17,8 @@ extension EC2Actions: EC2BundlesActions {
         let key = s3.awsAccessKeyId.flatMap { $0.isEmpty ? nil : $0 } ?? op.caller.accessKeyID ?? ""
         if !key.isEmpty {
             guard let owner = try await cloud.identity.credential(accessKeyID: key), owner.caller.principal.accountID == op.accountID else {
-                throw CloudError(.invalidParameter("Storage.S3.AWSAccessKeyId"), "The access key '\(key.prefix(40))' is not one of your account.")
+                throw CloudError(
+                    .invalidParameter("Storage.S3.AWSAccessKeyId"), "The access key '\(key.prefix(40))' is not one of your account.")
             }
         }
         let id = BundleTaskID(random: cloud.random.bytes(9)).text
@@ -24,7 +26,8 @@ extension EC2Actions: EC2BundlesActions {
             let instance = try InstanceStore.fetch(tx, id: instanceID, accountID: op.accountID, now: op.now)
             guard instance.state == .running || instance.state == .stopped else {
                 throw CloudError(
-                    .named(code: "IncorrectState", status: 400), "The instance '\(instanceID)' is '\(instance.state.rawValue)', not running or stopped.")
+                    .named(code: "IncorrectState", status: 400),
+                    "The instance '\(instanceID)' is '\(instance.state.rawValue)', not running or stopped.")
             }
             if let other = try BundleTaskStore.openTask(tx, instanceID: instanceID) {
                 throw CloudError(
@@ -48,7 +51,8 @@ extension EC2Actions: EC2BundlesActions {
         let filters = try Filters(
             request.filters,
             known: [
-                "bundle-id", "error-code", "error-message", "instance-id", "progress", "s3-bucket", "s3-prefix", "start-time", "state", "update-time",
+                "bundle-id", "error-code", "error-message", "instance-id", "progress", "s3-bucket", "s3-prefix", "start-time", "state",
+                "update-time",
             ])
         try op.endDryRun(request.dryRun)
         let tasks = try await cloud.pool.read { tx in
@@ -69,7 +73,8 @@ extension EC2Actions: EC2BundlesActions {
             guard !task.forShutdown else {
                 throw CloudError(
                     .incorrectState(.bundleTask, id: id, state: task.state.rawValue),
-                    "The task saves the disk of an instance that is ending; remove the tag '\(ImageLocation.saveTag)' before terminating to discard it.")
+                    "The task saves the disk of an instance that is ending; it cannot be cancelled."
+                )
             }
             try op.endDryRun(request.dryRun)
             try BundleTaskStore.cancel(tx, id: id, now: op.now)

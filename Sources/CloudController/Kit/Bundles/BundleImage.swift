@@ -20,7 +20,8 @@ enum BundleOwner {
             if let known = try await identity.credential(accessKeyID: key.id) { return (key.id, known.secret) }
         }
         throw CloudError(
-            .forbidden(action: "s3:PutObject"), "The account \(c.task.accountID) has no active access key that the image could be written with")
+            .forbidden(action: "s3:PutObject"),
+            "The account \(c.task.accountID) has no active access key that the image could be written with")
     }
 
     static func store(_ c: BundleSaga.Context) async throws(CloudError) -> S3Client {
@@ -45,7 +46,8 @@ enum BundleImage {
         let manifest = ImageManifest(
             architecture: c.instance.architecture, kernelID: c.instance.kernelID, ramdiskID: c.instance.ramdiskID, name: name,
             user: c.task.accountID, role: .machine, digest: digest, size: size, bundledSize: bundledSize,
-            cloudKey: report.encryptedKeys[1], cloudIV: report.encryptedIvs[1], userKey: report.encryptedKeys[0], userIV: report.encryptedIvs[0],
+            cloudKey: report.encryptedKeys[1], cloudIV: report.encryptedIvs[1], userKey: report.encryptedKeys[0],
+            userIV: report.encryptedIvs[0],
             parts: parts.map { ImageManifest.Part(filename: $0.filename ?? "", digest: $0.digest ?? "") })
         do {
             return try manifest.write(bundler: (name: "karri", version: KarriVersion.text), signedBy: c.cloud.keys.imageKey)

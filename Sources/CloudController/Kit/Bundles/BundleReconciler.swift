@@ -66,7 +66,8 @@ struct BundleReconciler: Sendable {
         }
         let uploaded = report.parts.count { $0.uploaded == true }
         // The first half is bundling, the second is storing.
-        let progress = state == .bundling ? (report.progress ?? 0) / 2 : 50 + (report.parts.isEmpty ? 0 : 49 * uploaded / report.parts.count)
+        let progress =
+            state == .bundling ? (report.progress ?? 0) / 2 : 50 + (report.parts.isEmpty ? 0 : 49 * uploaded / report.parts.count)
         guard state != task.state || progress != task.progress else { return }
         try await cloud.pool.transaction { tx in try BundleTaskStore.setProgress(tx, id: task.id, state, progress: progress, now: now) }
     }

@@ -8,8 +8,8 @@ import Workflow
 /// Ids are made in the first step; each step can be repeated, each can be undone; a step that has to wait throws `.unavailable` and is
 /// asked again by the reconciler.
 ///
-/// The parts are written with presigned addresses of the *owner's* access key, so that the object store's own rules say whether the owner may
-/// write into that bucket. The manifest is signed with the cloud's image key: RegisterImage accepts it beside the user's own.
+/// The parts are written with presigned addresses of the *owner's* access key, so that the object store's own rules say whether the
+/// owner may write into that bucket. The manifest is signed with the cloud's image key: RegisterImage accepts it beside the user's own.
 enum BundleSaga {
     /// Addresses that are out at a time. Too low: round trips; too high: large messages, and addresses that lapse in a queue.
     static let batch = 50
@@ -34,10 +34,12 @@ enum BundleSaga {
             SagaStep("upload", perform: upload, undo: removeParts),
             SagaStep("manifest", perform: manifest, undo: removeManifest),
             SagaStep("register", perform: register, undo: deregister),
-            SagaStep("end", perform: { context, facts throws(CloudError) in
-                try await end(context, facts)
-                return [:]
-            }),
+            SagaStep(
+                "end",
+                perform: { context, facts throws(CloudError) in
+                    try await end(context, facts)
+                    return [:]
+                }),
         ])
 
     private static func checkCancelled(_ c: Context) throws(CloudError) {
@@ -55,7 +57,8 @@ enum BundleSaga {
     static func fileName(_ prefix: String) -> String? {
         guard let last = prefix.split(separator: "/").last else { return nil }
         let name = last.utf8.map { c -> UInt8 in
-            let isPlain = (c >= 0x30 && c <= 0x39) || (c >= 0x41 && c <= 0x5a) || (c >= 0x61 && c <= 0x7a) || [0x2d, 0x2e, 0x5f].contains(c)
+            let isPlain =
+                (c >= 0x30 && c <= 0x39) || (c >= 0x41 && c <= 0x5a) || (c >= 0x61 && c <= 0x7a) || [0x2d, 0x2e, 0x5f].contains(c)
             return isPlain ? c : 0x5f
         }
         var text = String(decoding: name.prefix(100), as: UTF8.self)[...]
@@ -71,7 +74,8 @@ enum BundleSaga {
             let user = try await BundleOwner.certificate(c) ?? cloudCertificate
             report = try await c.client.bundleInstance(
                 CC.BundleInstance(
-                    node: facts["node"] ?? c.instance.node, taskId: c.task.id, instanceId: c.instance.id, imageName: facts["name"] ?? c.instance.id,
+                    node: facts["node"] ?? c.instance.node, taskId: c.task.id, instanceId: c.instance.id,
+                    imageName: facts["name"] ?? c.instance.id,
                     recipients: [user, cloudCertificate]), c.cloud.callContext()
             ).bundle
         }
@@ -83,7 +87,8 @@ enum BundleSaga {
     }
 
     private static func failure(_ report: NC.BundleReport?) -> CloudError {
-        CloudError(.named(code: "Server.InternalError", status: 500), "The node could not bundle the disk: \(report?.error ?? "no reason given")")
+        CloudError(
+            .named(code: "Server.InternalError", status: 500), "The node could not bundle the disk: \(report?.error ?? "no reason given")")
     }
 
     static func key(_ c: Context, _ filename: String) -> String {
@@ -123,7 +128,9 @@ enum BundleSaga {
     @Sendable private static func removeParts(_ c: Context, _ facts: SagaFacts) async throws(CloudError) {
         guard let report = c.report, let store = try? await BundleOwner.store(c) else { return }
         for part in report.parts {
-            if let name = part.filename { try await quietly { () throws(CloudError) in try await store.delete(c.task.bucket, key(c, name)) } }
+            if let name = part.filename {
+                try await quietly { () throws(CloudError) in try await store.delete(c.task.bucket, key(c, name)) }
+            }
         }
     }
 

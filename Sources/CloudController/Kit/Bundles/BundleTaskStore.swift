@@ -68,7 +68,9 @@ public enum BundleTaskStore {
 
     /// The task of an instance that is not over; there is at most one.
     static func openTask(_ tx: Transaction, instanceID: String) throws(CloudError) -> BundleTask? {
-        try tx.execute("SELECT * FROM cloud.bundle_tasks WHERE instance_id = $1 AND finished_at IS NULL", .text(instanceID)).first.map { task($0) }
+        try tx.execute("SELECT * FROM cloud.bundle_tasks WHERE instance_id = $1 AND finished_at IS NULL", .text(instanceID)).first.map {
+            task($0)
+        }
     }
 
     static func open(_ tx: Transaction) throws(CloudError) -> [BundleTask] {
@@ -78,7 +80,8 @@ public enum BundleTaskStore {
     static func insert(_ tx: Transaction, _ t: BundleTask) throws(CloudError) {
         try tx.execute(
             """
-            INSERT INTO cloud.bundle_tasks (id, account_id, instance_id, bucket, prefix, access_key_id, for_shutdown, state, started_at, updated_at)
+            INSERT INTO cloud.bundle_tasks (id, account_id, instance_id, bucket, prefix, access_key_id, for_shutdown, state,
+                started_at, updated_at)
             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $9)
             """,
             .text(t.id), .text(t.accountID), .text(t.instanceID), .text(t.bucket), .text(t.prefix), .text(t.accessKeyID),
@@ -109,7 +112,8 @@ public enum BundleTaskStore {
         try tx.execute(
             """
             UPDATE cloud.bundle_tasks SET state = CASE WHEN $3 = '' THEN 'complete' ELSE 'failed' END,
-                progress = CASE WHEN $3 = '' THEN 100 ELSE progress END, image_id = $2, error_code = $3, error_message = $4, updated_at = $5,
+                progress = CASE WHEN $3 = '' THEN 100 ELSE progress END, image_id = $2, error_code = $3, error_message = $4,
+                    updated_at = $5,
                 finished_at = $5
             WHERE id = $1 AND finished_at IS NULL
             """,
@@ -117,9 +121,18 @@ public enum BundleTaskStore {
         ).affected == 1
     }
 
+    /// Tasks that cannot be described any more, with their sagas' events.
+    static func forget(_ tx: Transaction, now: Timestamp) throws(CloudError) {
+        let moment = now.adding(seconds: -2 * visibleSeconds)
+        try tx.execute(
+            "DELETE FROM cloud.saga_events WHERE saga_id IN (SELECT id FROM cloud.bundle_tasks WHERE finished_at < $1)", .timestamp(moment))
+        try tx.execute("DELETE FROM cloud.bundle_tasks WHERE finished_at < $1", .timestamp(moment))
+    }
+
     private static func task(_ r: Row) -> BundleTask {
         var t = BundleTask(
-            id: r.text("id"), accountID: r.text("account_id"), instanceID: r.text("instance_id"), bucket: r.text("bucket"), prefix: r.text("prefix"),
+            id: r.text("id"), accountID: r.text("account_id"), instanceID: r.text("instance_id"), bucket: r.text("bucket"),
+            prefix: r.text("prefix"),
             accessKeyID: r.text("access_key_id"), forShutdown: r.bool("for_shutdown"), startedAt: r.timestamp("started_at"))
         t.state = BundleTaskState(rawValue: r.text("state")) ?? .pending
         t.progress = r.int("progress")
@@ -147,7 +160,8 @@ public struct SagaEventStore: SagaLog {
             try tx.execute("SELECT * FROM cloud.saga_events WHERE saga_id = $1 ORDER BY ordinal", .text(id)).compactMap { row in
                 let step = row.int("step")
                 let facts = Dictionary(
-                    zip(row.textArray("fact_names"), row.textArray("fact_values")).map { ($0, $1) }, uniquingKeysWith: { first, _ in first })
+                    zip(row.textArray("fact_names"), row.textArray("fact_values")).map { ($0, $1) }, uniquingKeysWith: { first, _ in first }
+                )
                 switch row.text("kind") {
                 case "started": return .started(step: step, facts: facts)
                 case "succeeded": return .succeeded(step: step, facts: facts)

@@ -2,8 +2,8 @@ import API
 import Domain
 import Synchronization
 
-/// When to send a node the next addresses of a bundle's parts. Kept in memory only: after a restart the missing parts are sent once more, which
-/// costs nothing but a message.
+/// When to send a node the next addresses of a bundle's parts. Kept in memory only: after a restart the missing parts are sent once
+/// more, which costs nothing but a message.
 final class UploadPace: Sendable {
     enum Next: Equatable { case send, wait, giveUp(String) }
 

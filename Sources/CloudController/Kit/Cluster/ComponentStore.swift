@@ -54,7 +54,8 @@ public enum ComponentStore {
 
     /// Instances on a node that nobody has ended.
     public static func openInstances(_ tx: Transaction, node: String) throws(CloudError) -> Int {
-        try tx.execute("SELECT count(*) AS n FROM cloud.instances WHERE node = $1 AND finished_at IS NULL", .text(node)).first?.int("n") ?? 0
+        try tx.execute("SELECT count(*) AS n FROM cloud.instances WHERE node = $1 AND finished_at IS NULL", .text(node)).first?.int("n")
+            ?? 0
     }
 
     public static func generation(_ tx: Transaction) throws(CloudError) -> Int64 {

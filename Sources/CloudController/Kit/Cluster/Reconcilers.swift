@@ -15,6 +15,8 @@ public struct Reconcilers: Sendable {
     static let storageMilliseconds = 2000
     static let networkMilliseconds = 3000
     static let tidyMilliseconds = 60_000
+    /// How long the rows of deleted volumes stay, for whoever looks into the database.
+    static let historySeconds: Int64 = 24 * 3600
 
     private let cloud: CloudServices
     private let nudges: ReconcilerNudges
@@ -61,6 +63,8 @@ public struct Reconcilers: Sendable {
         do throws(CloudError) {
             let gone = try await cloud.pool.transaction { tx in
                 try ClientTokenStore.expire(tx, now: now)
+                try VolumeStore.forget(tx, before: now.adding(seconds: -Self.historySeconds))
+                try BundleTaskStore.forget(tx, now: now)
                 let gone = try InstanceStore.forget(tx, now: now)
                 for id in gone { try TagStore.deleteAll(tx, id) }
                 return gone.count
@@ -137,14 +141,16 @@ private final class LoopWatch: Sendable {
     func note(_ report: ReconcileReport) {
         runtime.metrics.counter("karri_reconcile_passes_total", ["loop": name], help: "Passes of a reconciler").increment()
         if report.changed > 0 {
-            runtime.metrics.counter("karri_reconcile_steps_total", ["loop": name], help: "Things done by a reconciler").increment(by: report.changed)
+            runtime.metrics.counter("karri_reconcile_steps_total", ["loop": name], help: "Things done by a reconciler").increment(
+                by: report.changed)
         }
         let isNew = last.withLock { last -> Bool in
             defer { last = report.failures }
             return last != report.failures
         }
         guard isNew else { return }
-        runtime.health.set("reconciler \(name)", report.failures.isEmpty ? .ok : .degraded(report.failures.prefix(3).joined(separator: "; ")))
+        runtime.health.set(
+            "reconciler \(name)", report.failures.isEmpty ? .ok : .degraded(report.failures.prefix(3).joined(separator: "; ")))
         for failure in report.failures.prefix(20) {
             runtime.logger.warning("reconcile", metadata: ["loop": "\(name)", "failure": "\(failure)"])
         }

@@ -29,10 +29,13 @@ public struct ZoneSight: Sendable {
     /// What can be seen of one attachment.
     func sight(ofVolume volumeID: String, attachment: String, instance: String, node: String) -> Sight<NodeVolumeState> {
         guard let reports = instances[node], registered.contains(node) else { return .silent }
-        guard let report = reports[instance], let volume = report.volumes.first(where: { $0.volumeId == volumeID && $0.attachmentId == attachment })
+        guard let report = reports[instance],
+            let volume = report.volumes.first(where: { $0.volumeId == volumeID && $0.attachmentId == attachment })
         else { return .absent }
         return .reported(
-            Stamped(NodeVolumeState(rawValue: volume.state ?? "") ?? .failed, generation: Int64(volume.generation ?? 0), error: volume.error ?? ""))
+            Stamped(
+                NodeVolumeState(rawValue: volume.state ?? "") ?? .failed, generation: Int64(volume.generation ?? 0),
+                error: volume.error ?? ""))
     }
 }
 
@@ -90,7 +93,8 @@ struct ClusterObserver: Sendable {
                 guard let name = node.node else { continue }
                 instances[name] = Dictionary(
                     node.instances.compactMap { r in r.instanceId.map { ($0, r) } }, uniquingKeysWith: { first, _ in first })
-                bundles[name] = Dictionary(node.bundles.compactMap { r in r.taskId.map { ($0, r) } }, uniquingKeysWith: { first, _ in first })
+                bundles[name] = Dictionary(
+                    node.bundles.compactMap { r in r.taskId.map { ($0, r) } }, uniquingKeysWith: { first, _ in first })
             }
             return ZoneSight(
                 zone: zone, client: client,

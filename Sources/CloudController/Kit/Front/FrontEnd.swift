@@ -9,9 +9,9 @@ import Workflow
 
 /// The outside's one door on port 8773: EC2, IAM and STS, by Query and by SOAP.
 ///
-/// A request goes through the rooms once, in this order: which wire and which service, whose signature, which action, read by its definition,
-/// may its caller do that, do it, answer in the form and namespace that was asked. What is refused before the caller is known says as little
-/// as possible, and the reason stands in the log under the request's id.
+/// A request goes through the rooms once, in this order: which wire and which service, whose signature, which action, read by its
+/// definition, may its caller do that, do it, answer in the form and namespace that was asked. What is refused before the caller is
+/// known says as little as possible, and the reason stands in the log under the request's id.
 public struct FrontEnd: Sendable {
     /// The body of a Query request. RunInstances with 16 KiB of user data in base64, percent-encoded, needs 70 KB.
     static let queryLimit = 1 << 20
@@ -72,7 +72,8 @@ public struct FrontEnd: Sendable {
         } catch {
             let shown = Self.outward(error, progress.route)
             record(request, progress, error, started)
-            let (status, body) = ReplyBody.error(shown, service: progress.route.definition, version: progress.version?.date, requestID: request.id)
+            let (status, body) = ReplyBody.error(
+                shown, service: progress.route.definition, version: progress.version?.date, requestID: request.id)
             return reply(status, body, request)
         }
     }
@@ -90,7 +91,8 @@ public struct FrontEnd: Sendable {
         let parameters = try QueryParameters(parsing: request.rawQuery, body: body, limits: limits)
         progress.action = parameters["Action"].map { String($0.prefix(128)) } ?? "?"
         let signed = SignedRequest(
-            method: request.method, rawPath: request.rawPath, rawQuery: request.rawQuery, headers: request.headers.fields, isTLS: request.isTLS)
+            method: request.method, rawPath: request.rawPath, rawQuery: request.rawQuery, headers: request.headers.fields,
+            isTLS: request.isTLS)
         let form = try QueryParameters(parsing: nil, body: body, limits: limits).pairs.map { ($0.name, $0.value) }
         let parsed = try AWSSignature.parse(signed, form: request.method == "POST" ? form : nil, service: .ec2Query)
         progress.route = byPath ?? ServiceRoute.byContent(version: parameters["Version"], scope: parsed?.claimedScope?.service)
@@ -110,7 +112,8 @@ public struct FrontEnd: Sendable {
         }
         let input = try decodeQuery(operation.input, parameters, version: version.date)
         let context = OperationContext(
-            caller: caller, requestID: request.id, apiVersion: version.asked, now: now, sourceAddress: request.remoteAddress, isTLS: request.isTLS)
+            caller: caller, requestID: request.id, apiVersion: version.asked, now: now, sourceAddress: request.remoteAddress,
+            isTLS: request.isTLS)
         let output = try await carryOut(progress.route, operation, input, context)
         guard let namespace = version.namespace else {
             return ReplyBody.query(definition, operation, output, version: version.date, requestID: request.id)
@@ -121,9 +124,12 @@ public struct FrontEnd: Sendable {
 
     private static let declaration = Array("<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n".utf8)
 
-    private func authenticate(_ parsed: ParsedSignature, _ body: [UInt8], _ now: Timestamp) async throws(CloudError) -> AuthenticatedCaller {
+    private func authenticate(_ parsed: ParsedSignature, _ body: [UInt8], _ now: Timestamp) async throws(CloudError) -> AuthenticatedCaller
+    {
         // No temporary credentials are given out: a token cannot be ours.
-        guard parsed.sessionToken == nil else { throw CloudError(.unauthenticated(.unknownKey), context: "a session token, which this cloud does not issue") }
+        guard parsed.sessionToken == nil else {
+            throw CloudError(.unauthenticated(.unknownKey), context: "a session token, which this cloud does not issue")
+        }
         let known = try await cloud.identity.credential(accessKeyID: parsed.accessKeyID)
         // An unknown key costs as much as a wrong signature, so that the time does not tell them apart.
         let secret = known?.secret ?? "no such key, and no such secret 00000000"
@@ -131,7 +137,9 @@ public struct FrontEnd: Sendable {
         do throws(CloudError) {
             _ = try parsed.verify(secret: secret, now: now, bodySHA256: hash)
         } catch {
-            guard known != nil else { throw CloudError(.unauthenticated(.unknownKey), context: "access key \(parsed.accessKeyID.prefix(40))") }
+            guard known != nil else {
+                throw CloudError(.unauthenticated(.unknownKey), context: "access key \(parsed.accessKeyID.prefix(40))")
+            }
             throw error
         }
         guard let known else { throw CloudError(.unauthenticated(.unknownKey), context: "access key \(parsed.accessKeyID.prefix(40))") }
@@ -189,7 +197,8 @@ public struct FrontEnd: Sendable {
         }
         let input = try decodeSOAP(operation.input, element, version: version.date)
         let context = OperationContext(
-            caller: caller, requestID: request.id, apiVersion: version.asked, now: now, sourceAddress: request.remoteAddress, isTLS: request.isTLS)
+            caller: caller, requestID: request.id, apiVersion: version.asked, now: now, sourceAddress: request.remoteAddress,
+            isTLS: request.isTLS)
         let output = try await carryOut(route, operation, input, context)
         return SOAPEnvelope.wrap(
             ReplyBody.element(definition, operation, output, version: version.date, requestID: request.id, namespace: namespace))
@@ -202,6 +211,10 @@ public struct FrontEnd: Sendable {
     ) async throws(CloudError) -> Value {
         for arn in RequestResources.arns(operation, input, region: cloud.settings.region, account: context.accountID) {
             try context.authorize(operation.iamAction, resource: arn)
+        }
+        // Tags given with what is created are CreateTags too: policies that allow the one by tags must not be got round by the other.
+        if route == .ec2, case .record(let members) = input, case .list(let tags)? = members["tagSpecifications"], !tags.isEmpty {
+            try context.authorize("ec2:CreateTags", resource: "*", context: ["ec2:CreateAction": operation.name])
         }
         switch route {
         case .ec2: return try await EC2.dispatch(operation.name, input, ec2, context)
@@ -221,7 +234,8 @@ public struct FrontEnd: Sendable {
 
     private func reply(_ status: Int, _ body: [UInt8], _ request: HTTPRequest) -> HTTPReply {
         HTTPReply(
-            status: status, headers: [("Content-Type", "text/xml;charset=UTF-8"), ("x-amzn-RequestId", request.id), ("Cache-Control", "no-store")],
+            status: status,
+            headers: [("Content-Type", "text/xml;charset=UTF-8"), ("x-amzn-RequestId", request.id), ("Cache-Control", "no-store")],
             body: .bytes(body))
     }
 
@@ -231,13 +245,14 @@ public struct FrontEnd: Sendable {
         let seconds = Double(runtime.clock.monotonic() - started) / 1e9
         let status = error.map { String(EC2ErrorCode.code(for: $0.reason).code) } ?? "ok"
         runtime.metrics.counter(
-            "karri_api_requests_total", ["service": progress.route.rawValue, "action": action, "result": status], help: "Requests by outcome"
+            "karri_api_requests_total", ["service": progress.route.rawValue, "action": action, "result": status],
+            help: "Requests by outcome"
         ).increment()
         runtime.metrics.histogram(
             "karri_api_request_seconds", ["service": progress.route.rawValue], help: "Time from the request's head to its reply"
         ).observe(seconds)
         var metadata: Logger.Metadata = [
-            "request": "\(request.id)", "action": "\(progress.action)", "service": "\(progress.route.rawValue)", "result": "\(status)",
+            "action": "\(progress.action)", "service": "\(progress.route.rawValue)", "result": "\(status)",
             "ms": "\(Int(seconds * 1000))", "from": "\(request.remoteAddress)",
         ]
         if let caller = progress.caller { metadata["principal"] = "\(caller.principal.arn)" }
@@ -271,7 +286,8 @@ public struct FrontEnd: Sendable {
             let route = isFile ? .ec2 : try ServiceRoute.byPath(request.rawPath) ?? .ec2
             let host = request.headers.first("host") ?? "\(cloud.settings.serviceHost):\(cloud.settings.servicePort)"
             let endpoint = "\(request.isTLS ? "https" : "http")://\(host)\(isFile ? "/" : request.rawPath)"
-            let document = try WSDL.document(route.definition, version: parameters["Version"] ?? inPath ?? route.onlyVersion, endpoint: endpoint)
+            let document = try WSDL.document(
+                route.definition, version: parameters["Version"] ?? inPath ?? route.onlyVersion, endpoint: endpoint)
             return HTTPReply(status: 200, headers: [("Content-Type", "text/xml;charset=UTF-8")], body: .bytes(document))
         } catch {
             let (status, body) = ReplyBody.ec2Error(error, requestID: request.id)

@@ -1,13 +1,16 @@
 import Domain
 import Wire
 
-/// The resources that a request names, as ARNs for the policy evaluator: by the names of the members that hold ids. One table for all actions, so
-/// that a new action is covered by its definition alone. Source: Service Authorization Reference, "Actions, resources, and condition keys for
-/// Amazon EC2".
+/// The resources that a request names, as ARNs for the policy evaluator: by the names of the members that hold ids. One table for all
+/// actions, so that a new action is covered by its definition alone. Source: Service Authorization Reference, "Actions, resources, and
+/// condition keys for Amazon EC2".
 enum RequestResources {
-    /// - Returns: what the action must be allowed on; `*` when the request names nothing, and for Describe actions, which EC2 grants as a whole.
+    /// - Returns: what the action must be allowed on; `*` when the request names nothing, and for Describe actions, which EC2 grants as
+    ///   a whole.
     static func arns(_ operation: Operation, _ input: Value, region: String, account: String) -> [String] {
-        guard operation.iamAction.hasPrefix("ec2:"), !operation.name.hasPrefix("Describe"), case .record(let members) = input else { return ["*"] }
+        guard operation.iamAction.hasPrefix("ec2:"), !operation.name.hasPrefix("Describe"), case .record(let members) = input else {
+            return ["*"]
+        }
         func arn(_ type: String, _ id: String) -> String {
             // Images and snapshots of EC2 have no account in their names.
             let owner = type == "image" || type == "snapshot" ? "" : account
@@ -33,7 +36,8 @@ enum RequestResources {
 
     /// What an action creates.
     private static let made: [String: [String]] = [
-        "AllocateAddress": ["elastic-ip"], "CreateSecurityGroup": ["security-group"], "CreateSnapshot": ["snapshot"], "CreateVolume": ["volume"],
+        "AllocateAddress": ["elastic-ip"], "CreateSecurityGroup": ["security-group"], "CreateSnapshot": ["snapshot"],
+        "CreateVolume": ["volume"],
         "RegisterImage": ["image"], "RunInstances": ["instance"],
     ]
 

@@ -34,7 +34,8 @@ enum ServiceRoute: String, Sendable, CaseIterable {
         case "/services/Euare": return .iam
         case "/services/Tokens": return .sts
         default:
-            throw CloudError(.named(code: "InvalidPath", status: 404), "There is no service at \(path.prefix(100)). EC2 is at / and /services/compute.")
+            throw CloudError(
+                .named(code: "InvalidPath", status: 404), "There is no service at \(path.prefix(100)). EC2 is at / and /services/compute.")
         }
     }
 
@@ -74,16 +75,21 @@ struct RequestVersion: Sendable {
         if APIDate.isDate(text) {
             guard text >= APIDate.oldest else {
                 throw CloudError(
-                    .named(code: "NoSuchVersion", status: 400), "The requested version (\(text)) of service AmazonEC2 does not exist; the oldest is \(APIDate.oldest)")
+                    .named(code: "NoSuchVersion", status: 400),
+                    "The requested version (\(text)) of service AmazonEC2 does not exist; the oldest is \(APIDate.oldest)")
             }
             (asked, date, namespace) = (text, text, nil)
             return
         }
         // Eucalyptus' own: `3.3.0`, `eucalyptus`; the reply is read in its namespace (`reference/ec2.md` §1.5).
-        let isPlain = (1...20).contains(text.utf8.count) && text.utf8.allSatisfy { c in
-            (c >= 0x30 && c <= 0x39) || (c >= 0x61 && c <= 0x7a) || c == 0x2e || c == 0x2d
+        let isPlain =
+            (1...20).contains(text.utf8.count)
+            && text.utf8.allSatisfy { c in
+                (c >= 0x30 && c <= 0x39) || (c >= 0x61 && c <= 0x7a) || c == 0x2e || c == 0x2d
+            }
+        guard isPlain else {
+            throw CloudError(.named(code: "NoSuchVersion", status: 400), "The requested version of service AmazonEC2 does not exist")
         }
-        guard isPlain else { throw CloudError(.named(code: "NoSuchVersion", status: 400), "The requested version of service AmazonEC2 does not exist") }
         (asked, date, namespace) = (text, APIDate.newest, "http://msgs.eucalyptus.com/\(text)")
     }
 }

@@ -12,7 +12,9 @@ final class UnknownActions: Sendable {
     init(_ metrics: MetricsRegistry) { self.metrics = metrics }
 
     func count(_ route: ServiceRoute, _ action: String) {
-        let isName = (1...80).contains(action.utf8.count) && action.utf8.allSatisfy { ($0 >= 0x41 && $0 <= 0x5a) || ($0 >= 0x61 && $0 <= 0x7a) || ($0 >= 0x30 && $0 <= 0x39) }
+        let isName =
+            (1...80).contains(action.utf8.count)
+            && action.utf8.allSatisfy { ($0 >= 0x41 && $0 <= 0x5a) || ($0 >= 0x61 && $0 <= 0x7a) || ($0 >= 0x30 && $0 <= 0x39) }
         let label = names.withLock { names -> String in
             guard isName, names.contains(action) || names.count < Self.limit else { return "other" }
             names.insert(action)

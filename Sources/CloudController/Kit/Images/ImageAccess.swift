@@ -26,7 +26,8 @@ extension CloudServices {
     func systemObjects() -> S3Client { objects(accessKeyID: keys.systemAccessKeyID, secret: keys.systemSecret) }
 
     func objects(accessKeyID: String, secret: String) -> S3Client {
-        S3Client(endpoint: settings.walrusEndpoint, accessKeyID: accessKeyID, secret: secret, region: settings.region, clock: clock, http: http)
+        S3Client(
+            endpoint: settings.walrusEndpoint, accessKeyID: accessKeyID, secret: secret, region: settings.region, clock: clock, http: http)
     }
 
     /// Whose signature a manifest of this account may have: its users' certificates, and the cloud's own for what BundleInstance wrote.

@@ -25,7 +25,8 @@ extension EC2Actions: EC2ImagesActions {
         let image = try await registrar.inspect(
             order, accountID: op.accountID, signers: signers, random: cloud.random.bytes(9), now: op.now)
         try await cloud.pool.transaction { tx in
-            for other in [image.kernelID, image.ramdiskID].compactMap({ $0 }) where other == request.kernelId || other == request.ramdiskId {
+            for other in [image.kernelID, image.ramdiskID].compactMap({ $0 }) where other == request.kernelId || other == request.ramdiskId
+            {
                 _ = try ImageStore.launchImage(tx, id: other, accountID: op.accountID)
             }
             try ImageStore.insert(tx, image)
@@ -36,7 +37,9 @@ extension EC2Actions: EC2ImagesActions {
         return EC2.RegisterImageResponse(imageId: image.id)
     }
 
-    public func deregisterImage(_ request: EC2.DeregisterImage, _ op: OperationContext) async throws(CloudError) -> EC2.DeregisterImageResponse {
+    public func deregisterImage(_ request: EC2.DeregisterImage, _ op: OperationContext) async throws(CloudError)
+        -> EC2.DeregisterImageResponse
+    {
         try await cloud.pool.transaction { tx in
             let image = try ImageStore.fetchOwned(tx, id: request.imageId, accountID: op.accountID)
             try op.endDryRun(request.dryRun)
@@ -46,7 +49,8 @@ extension EC2Actions: EC2ImagesActions {
         return EC2.DeregisterImageResponse(result: true)
     }
 
-    public func describeImages(_ request: EC2.DescribeImages, _ op: OperationContext) async throws(CloudError) -> EC2.DescribeImagesResponse {
+    public func describeImages(_ request: EC2.DescribeImages, _ op: OperationContext) async throws(CloudError) -> EC2.DescribeImagesResponse
+    {
         let filters = try Filters(request.filters, known: ImageRules.filters)
         for id in request.imageIds { try ImageRules.checkID(id) }
         let paging = try cloud.paging(request, op, maxResults: request.maxResults, nextToken: request.nextToken)
@@ -63,7 +67,8 @@ extension EC2Actions: EC2ImagesActions {
                 && filters.match(tags: (tags[image.id] ?? []).byKey) { ImageRules.values(image, $0) }
         }
         let page = paging.page(found) { $0.id }
-        return EC2.DescribeImagesResponse(images: page.items.map { ImageRules.wire($0, tags: tags[$0.id] ?? []) }, nextToken: page.nextToken)
+        return EC2.DescribeImagesResponse(
+            images: page.items.map { ImageRules.wire($0, tags: tags[$0.id] ?? []) }, nextToken: page.nextToken)
     }
 
     /// `self`: those that the caller was given by name; `all`: the public ones; an account: those of the caller that it was given.
@@ -78,7 +83,8 @@ extension EC2Actions: EC2ImagesActions {
         _ request: EC2.DescribeImageAttribute, _ op: OperationContext
     ) async throws(CloudError) -> EC2.DescribeImageAttributeResponse {
         let chosen: [(String, EC2.EmptyElement?)] = [
-            ("launchPermission", request.chooseLaunchPermission), ("productCodes", request.chooseProductCodes), ("kernel", request.chooseKernel),
+            ("launchPermission", request.chooseLaunchPermission), ("productCodes", request.chooseProductCodes),
+            ("kernel", request.chooseKernel),
             ("ramdisk", request.chooseRamdisk), ("blockDeviceMapping", request.chooseBlockDeviceMapping),
             ("description", request.chooseDescription),
         ]
@@ -114,7 +120,8 @@ extension EC2Actions: EC2ImagesActions {
             throw CloudError(.invalidParameter("Description"), "A description has at most 255 characters")
         }
         guard permissions != nil || description != nil || !request.productCodes.isEmpty else {
-            throw CloudError(.missingParameter("LaunchPermission"), "Nothing is to be changed: no launch permission, description or product code")
+            throw CloudError(
+                .missingParameter("LaunchPermission"), "Nothing is to be changed: no launch permission, description or product code")
         }
         try await cloud.pool.transaction { tx in
             let image = try ImageStore.fetchOwned(tx, id: request.imageId, accountID: op.accountID)

@@ -48,13 +48,15 @@ public struct ImageContent: Sendable, Equatable {
             return
         }
         let compressed: [(String, [UInt8])] = [
-            ("gzip", [0x1f, 0x8b]), ("xz", [0xfd, 0x37, 0x7a, 0x58, 0x5a, 0x00]), ("zstd", [0x28, 0xb5, 0x2f, 0xfd]), ("lz4", [0x02, 0x21, 0x4c, 0x18]),
+            ("gzip", [0x1f, 0x8b]), ("xz", [0xfd, 0x37, 0x7a, 0x58, 0x5a, 0x00]), ("zstd", [0x28, 0xb5, 0x2f, 0xfd]),
+            ("lz4", [0x02, 0x21, 0x4c, 0x18]),
             ("bzip2", [0x42, 0x5a, 0x68]),
         ]
         if let (kind, _) = compressed.first(where: { head.starts(with: $0.1) }) {
             let lower = name.lowercased()
             guard ["initrd", "initramfs", "ramdisk"].contains(where: { lower.contains($0) }) || lower.contains(".cpio") else {
-                throw Self.refused(name, "it is compressed with \(kind); unpack it (a ramdisk has initrd, initramfs or ramdisk in its name)")
+                throw Self.refused(
+                    name, "it is compressed with \(kind); unpack it (a ramdisk has initrd, initramfs or ramdisk in its name)")
             }
             self.init(role: .ramdisk, format: .raw, virtualSize: size)
             return

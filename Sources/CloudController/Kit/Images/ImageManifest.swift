@@ -54,7 +54,9 @@ public struct ImageManifest: Sendable, Equatable {
     static let maxParts = 20_000
 
     /// - Throws: `InvalidManifest`, saying what is wrong.
-    static func refused(_ why: String) -> CloudError { CloudError(.named(code: "InvalidManifest", status: 400), "The manifest is not valid: \(why)") }
+    static func refused(_ why: String) -> CloudError {
+        CloudError(.named(code: "InvalidManifest", status: 400), "The manifest is not valid: \(why)")
+    }
 }
 
 /// A manifest as it came, not yet trusted.
@@ -65,7 +67,9 @@ struct SignedManifest: Sendable {
 
     /// - Throws: `InvalidManifest`.
     init(_ bytes: [UInt8]) throws(CloudError) {
-        guard bytes.count <= ImageManifest.maxBytes else { throw ImageManifest.refused("it is larger than \(ImageManifest.maxBytes) bytes") }
+        guard bytes.count <= ImageManifest.maxBytes else {
+            throw ImageManifest.refused("it is larger than \(ImageManifest.maxBytes) bytes")
+        }
         let limits = XMLLimits(maxBytes: ImageManifest.maxBytes, maxDepth: 16, maxElements: 5 * ImageManifest.maxParts)
         let root: XMLElement
         do throws(CloudError) {
@@ -165,7 +169,9 @@ extension ImageManifest {
 
     /// A kernel or ramdisk says so by its type, or (Eucalyptus' tools) by `true` where the id of another would stand.
     private static func role(type: String, kernel: String?, ramdisk: String?) throws(CloudError) -> (Role, String?, String?) {
-        guard let named = Role(rawValue: type) else { throw refused("its type is '\(type.prefix(40))'; machine, kernel and ramdisk are known") }
+        guard let named = Role(rawValue: type) else {
+            throw refused("its type is '\(type.prefix(40))'; machine, kernel and ramdisk are known")
+        }
         if named == .kernel || kernel == "true" { return (.kernel, nil, nil) }
         if named == .ramdisk || ramdisk == "true" { return (.ramdisk, nil, nil) }
         return (.machine, kernel.flatMap { $0.isEmpty ? nil : $0 }, ramdisk.flatMap { $0.isEmpty ? nil : $0 })
@@ -203,7 +209,8 @@ extension ImageManifest {
 
     /// Parts lie beside the manifest: a name with a slash could reach elsewhere.
     private static func isFilename(_ name: String) -> Bool {
-        (1...255).contains(name.utf8.count) && !name.utf8.contains(where: { $0 == 0x2f || $0 < 0x20 || $0 == 0x7f }) && name != "." && name != ".."
+        (1...255).contains(name.utf8.count) && !name.utf8.contains(where: { $0 == 0x2f || $0 < 0x20 || $0 == 0x7f }) && name != "."
+            && name != ".."
     }
 }
 

@@ -12,7 +12,7 @@ public import Signing
 /// `cacheKey` names an image in nodes' caches, where a hit needs no download. So it must not be had by claiming another's digest: for a
 /// bundle it depends on the AES key, which only the bundler and the cloud know; for an object on the bytes that the cloud has read itself.
 public struct ImageRegistrar: Sendable {
-    /// Bundles up to here are read at registration. Too high: RegisterImage takes long; too low: a damaged part is noticed at the first start.
+    /// Bundles up to here are read at registration. Too high: RegisterImage takes long; too low: damage is noticed at the first start.
     static let fullCheckBytes = 64 << 20
     /// Objects looked at together.
     static let parallel = 8
@@ -78,7 +78,8 @@ public struct ImageRegistrar: Sendable {
         let secret = try Self.secret(manifest, imageKey)
         let parts = try await self.parts(manifest, order.location)
         let isMachine = manifest.role == .machine
-        let cacheText = "karri bundle\n\(manifest.digest)\n\(manifest.size)\n\(manifest.bundledSize)\n\(parts.map(\.digest).joined(separator: "\n"))"
+        let cacheText =
+            "karri bundle\n\(manifest.digest)\n\(manifest.size)\n\(manifest.bundledSize)\n\(parts.map(\.digest).joined(separator: "\n"))"
         let mappings =
             order.mappings.isEmpty
             ? manifest.mappings.filter { !$0.device.isEmpty && $0.virtual != "ami" && $0.virtual != "root" }
@@ -125,7 +126,8 @@ public struct ImageRegistrar: Sendable {
             guard let bytes = Hex.decode(wrapped), let plain = try? imageKey.unwrap(bytes),
                 let value = Hex.decode(String(decoding: plain, as: UTF8.self)), value.count == 16
             else {
-                throw ImageManifest.refused("<\(name)> was not made for this cloud's certificate (EUCALYPTUS_CERT); bundle the image for this cloud")
+                throw ImageManifest.refused(
+                    "<\(name)> was not made for this cloud's certificate (EUCALYPTUS_CERT); bundle the image for this cloud")
             }
             out += value
         }
@@ -148,7 +150,9 @@ public struct ImageRegistrar: Sendable {
                 let (digest, received) = try await digest(bucket, key, .sha1)
                 guard digest == part.digest else {
                     throw ImageManifest.refused(
-                        "its part \(index), \(bucket)/\(key), is damaged: its SHA-1 is \(digest) (\(received) bytes), the manifest says \(part.digest)")
+                        "its part \(index), \(bucket)/\(key), is damaged: its SHA-1 is \(digest) (\(received) bytes), "
+                            + "the manifest says \(part.digest)"
+                    )
                 }
             }
             return StoredImage.Part(key: key, size: info.size, digest: part.digest)
@@ -156,7 +160,9 @@ public struct ImageRegistrar: Sendable {
         let total = found.reduce(0) { $0 + $1.size }
         if total != manifest.bundledSize {
             throw ImageManifest.refused(
-                "its parts have \(total) bytes together, it says \(manifest.bundledSize); \(Self.suspect(found, missing: manifest.bundledSize - total))")
+                "its parts have \(total) bytes together, it says \(manifest.bundledSize); "
+                    + Self.suspect(found, missing: manifest.bundledSize - total)
+            )
         }
         return found
     }
@@ -184,7 +190,9 @@ public struct ImageRegistrar: Sendable {
         return buffer.bytes
     }
 
-    private func digest(_ bucket: String, _ key: String, _ algorithm: Digest.Algorithm) async throws(CloudError) -> (hex: String, received: Int) {
+    private func digest(_ bucket: String, _ key: String, _ algorithm: Digest.Algorithm) async throws(CloudError) -> (
+        hex: String, received: Int
+    ) {
         let hasher = Digest.Hasher(algorithm)
         let counter = ByteCollector(limit: 0)
         try await objects.get(

@@ -62,7 +62,9 @@ public enum ImageRules {
             guard mapping.ebs == nil else {
                 throw CloudError(
                     .named(code: "Unsupported", status: 400),
-                    "BlockDeviceMapping.Ebs (\(mapping.deviceName ?? "")): this cloud does not start machines from volumes; register a disk image")
+                    "BlockDeviceMapping.Ebs (\(mapping.deviceName ?? "")): "
+                        + "this cloud does not start machines from volumes; register a disk image"
+                )
             }
             guard let device = mapping.deviceName, !device.isEmpty, device.utf8.count <= 64 else {
                 throw CloudError(.missingParameter("BlockDeviceMapping.DeviceName"))
@@ -81,7 +83,8 @@ public enum ImageRules {
     static func checkAccount(_ id: String) throws(CloudError) {
         guard id.utf8.count == 12, id.utf8.allSatisfy({ $0 >= 0x30 && $0 <= 0x39 }) else {
             throw CloudError(
-                .named(code: "InvalidAMIAttributeItemValue", status: 400), "Invalid attribute item value \"\(id.prefix(40))\" for userId item type.")
+                .named(code: "InvalidAMIAttributeItemValue", status: 400),
+                "Invalid attribute item value \"\(id.prefix(40))\" for userId item type.")
         }
     }
 
@@ -123,7 +126,8 @@ public enum ImageRules {
     }
 
     static let filters: Set<String> = [
-        "architecture", "block-device-mapping.device-name", "block-device-mapping.virtual-name", "creation-date", "description", "hypervisor",
+        "architecture", "block-device-mapping.device-name", "block-device-mapping.virtual-name", "creation-date", "description",
+        "hypervisor",
         "image-id", "image-type", "is-public", "kernel-id", "manifest-location", "name", "owner-alias", "owner-id", "platform",
         "product-code", "ramdisk-id", "root-device-name", "root-device-type", "source-instance-id", "state", "virtualization-type", "tag",
     ]

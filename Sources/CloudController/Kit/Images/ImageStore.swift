@@ -87,7 +87,8 @@ public enum ImageStore {
     public static func insert(_ tx: Transaction, _ image: StoredImage) throws(CloudError) {
         if let name = image.name {
             let taken = try tx.execute(
-                "SELECT id FROM cloud.images WHERE account_id = $1 AND name = $2 AND deregistered_at IS NULL", .text(image.accountID), .text(name)
+                "SELECT id FROM cloud.images WHERE account_id = $1 AND name = $2 AND deregistered_at IS NULL", .text(image.accountID),
+                .text(name)
             ).first
             if let taken {
                 throw CloudError(
@@ -96,10 +97,12 @@ public enum ImageStore {
         }
         try tx.execute(
             """
-            INSERT INTO cloud.images (id, account_id, name, location, bucket, role, format, architecture, kernel_id, ramdisk_id, description,
-                root_device_name, virtualization_type, device_names, virtual_names, digest, cache_key, size, virtual_size, bundled_size,
+            INSERT INTO cloud.images (id, account_id, name, location, bucket, role, format, architecture, kernel_id, ramdisk_id,
+                description, root_device_name, virtualization_type, device_names, virtual_names, digest, cache_key,
+                size, virtual_size, bundled_size,
                 encrypted_key, encrypted_iv, source_instance_id, part_keys, part_sizes, part_digests, created_at)
-            VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21, $22, $23, $24, $25, $26, $27)
+            VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20,
+                $21, $22, $23, $24, $25, $26, $27)
             """,
             parameters: [
                 .text(image.id), .text(image.accountID), SQLValue(image.name), .text(image.location), .text(image.bucket),
@@ -159,7 +162,8 @@ public enum ImageStore {
 
     static func remove(_ tx: Transaction, id: String, _ kind: Attribute, _ value: String) throws(CloudError) {
         try tx.execute(
-            "DELETE FROM cloud.image_attributes WHERE image_id = $1 AND kind = $2 AND value = $3", .text(id), .text(kind.rawValue), .text(value))
+            "DELETE FROM cloud.image_attributes WHERE image_id = $1 AND kind = $2 AND value = $3", .text(id), .text(kind.rawValue),
+            .text(value))
     }
 
     static func removeAll(_ tx: Transaction, id: String, _ kind: Attribute) throws(CloudError) {
@@ -171,8 +175,10 @@ public enum ImageStore {
     private static func select(_ tx: Transaction, _ condition: String, _ parameters: [SQLValue]) throws(CloudError) -> [StoredImage] {
         let sql = """
             SELECT i.*,
-                (SELECT array_agg(a.value ORDER BY a.value) FROM cloud.image_attributes a WHERE a.image_id = i.id AND a.kind = 'launch') AS launch,
-                (SELECT array_agg(a.value ORDER BY a.value) FROM cloud.image_attributes a WHERE a.image_id = i.id AND a.kind = 'product-code') AS codes
+                (SELECT array_agg(a.value ORDER BY a.value) FROM cloud.image_attributes a
+                 WHERE a.image_id = i.id AND a.kind = 'launch') AS launch,
+                (SELECT array_agg(a.value ORDER BY a.value) FROM cloud.image_attributes a
+                 WHERE a.image_id = i.id AND a.kind = 'product-code') AS codes
             FROM cloud.images i WHERE \(condition)
             """
         var out: [StoredImage] = []
@@ -181,22 +187,28 @@ public enum ImageStore {
     }
 
     private static func image(_ row: Row) throws(CloudError) -> StoredImage {
-        guard let role = ImageContent.Role(rawValue: row.text("role")), let format = ImageContent.Format(rawValue: row.text("format")) else {
+        guard let role = ImageContent.Role(rawValue: row.text("role")), let format = ImageContent.Format(rawValue: row.text("format"))
+        else {
             throw .bug("image \(row.text("id")): role '\(row.text("role"))', format '\(row.text("format"))'")
         }
         let keys = row.textArray("part_keys")
         let sizes = row.textArray("part_sizes")
         let digests = row.textArray("part_digests")
-        guard keys.count == sizes.count, keys.count == digests.count else { throw .bug("image \(row.text("id")): its parts do not fit together") }
+        guard keys.count == sizes.count, keys.count == digests.count else {
+            throw .bug("image \(row.text("id")): its parts do not fit together")
+        }
         let parts = zip(keys, zip(sizes, digests)).map { StoredImage.Part(key: $0, size: Int($1.0) ?? 0, digest: $1.1) }
-        let mappings = zip(row.textArray("device_names"), row.textArray("virtual_names")).map { StoredImage.Mapping(device: $0, virtual: $1) }
+        let mappings = zip(row.textArray("device_names"), row.textArray("virtual_names")).map {
+            StoredImage.Mapping(device: $0, virtual: $1)
+        }
         return StoredImage(
             id: row.text("id"), accountID: row.text("account_id"), name: row.optionalText("name"), location: row.text("location"),
             bucket: row.text("bucket"), role: role, format: format, architecture: row.text("architecture"),
             kernelID: row.optionalText("kernel_id"), ramdiskID: row.optionalText("ramdisk_id"), description: row.text("description"),
             rootDeviceName: row.text("root_device_name"), virtualizationType: row.text("virtualization_type"), mappings: mappings,
             digest: row.text("digest"), cacheKey: row.text("cache_key"), size: row.int("size"), virtualSize: row.int("virtual_size"),
-            bundledSize: row.int("bundled_size"), encryptedKey: row.optionalText("encrypted_key"), encryptedIV: row.optionalText("encrypted_iv"),
+            bundledSize: row.int("bundled_size"), encryptedKey: row.optionalText("encrypted_key"),
+            encryptedIV: row.optionalText("encrypted_iv"),
             parts: parts, sourceInstanceID: row.optionalText("source_instance_id"), createdAt: row.timestamp("created_at"),
             isDeregistered: !row.isNull("deregistered_at"), launchPermissions: Set(row.textArray("launch")),
             productCodes: row.textArray("codes"))

@@ -52,7 +52,8 @@ extension EC2Actions: EC2InstancesActions {
                     continue
                 }
                 try InstanceRules.terminate(
-                    tx, row, force: force, code: "Client.UserInitiatedShutdown", message: "Client.UserInitiatedShutdown: User initiated shutdown",
+                    tx, row, force: force, code: "Client.UserInitiatedShutdown",
+                    message: "Client.UserInitiatedShutdown: User initiated shutdown",
                     transition: "User initiated (\(op.now.iso8601Seconds))")
             }
         }
@@ -83,7 +84,8 @@ extension EC2Actions: EC2InstancesActions {
                 }
                 try InstanceStore.setDesired(
                     tx, id: row.id, .stopped, force: force, code: "Client.UserInitiatedShutdown",
-                    message: "Client.UserInitiatedShutdown: User initiated shutdown", transition: "User initiated (\(op.now.iso8601Seconds))")
+                    message: "Client.UserInitiatedShutdown: User initiated shutdown",
+                    transition: "User initiated (\(op.now.iso8601Seconds))")
             }
         }
         return EC2.StopInstancesResponse(stoppingInstances: changes)
@@ -102,7 +104,8 @@ extension EC2Actions: EC2InstancesActions {
             for row in rows where row.desired == .stopped {
                 if try BundleTaskStore.openTask(tx, instanceID: row.id) != nil {
                     throw CloudError(
-                        .named(code: "IncorrectInstanceState", status: 400), "The instance '\(row.id)' is being bundled and cannot be started yet.")
+                        .named(code: "IncorrectInstanceState", status: 400),
+                        "The instance '\(row.id)' is being bundled and cannot be started yet.")
                 }
                 try InstanceStore.setStarted(tx, id: row.id, now: op.now)
             }

@@ -48,7 +48,8 @@ struct InstanceOrders: Sendable {
         }
         return NC.InstanceOrder(
             instanceId: row.id, accountId: row.accountID, reservationId: row.reservationID, cores: row.cores, memoryMiB: row.memoryMiB,
-            diskGiB: row.diskGiB, machine: try source(parts.machine, node), kernel: try parts.kernel.map { i throws(CloudError) in try source(i, node) },
+            diskGiB: row.diskGiB, machine: try source(parts.machine, node),
+            kernel: try parts.kernel.map { i throws(CloudError) in try source(i, node) },
             ramdisk: try parts.ramdisk.map { i throws(CloudError) in try source(i, node) }, macAddress: row.macAddress,
             privateAddress: row.privateAddress,
             metadata: NC.InstanceMetadata(
@@ -77,7 +78,8 @@ struct InstanceOrders: Sendable {
         }
         return NC.ImageSource(
             imageId: image.id, role: image.role.rawValue, format: image.format.rawValue, cacheKey: image.cacheKey, digest: image.digest,
-            size: image.size, virtualSize: image.virtualSize, bundledSize: image.bundledSize, encryptedKey: key, encryptedIv: iv, parts: parts)
+            size: image.size, virtualSize: image.virtualSize, bundledSize: image.bundledSize, encryptedKey: key, encryptedIv: iv,
+            parts: parts)
     }
 
     private func rewrap(_ wrapped: String, _ node: Certificate, _ image: String) throws(CloudError) -> String {

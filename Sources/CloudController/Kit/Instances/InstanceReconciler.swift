@@ -132,7 +132,8 @@ public struct InstanceReconciler: Sendable {
         case .stop(let force):
             let answer = try await client(zone).stopInstance(
                 CC.StopInstance(
-                    node: row.node, instanceId: row.id, generation: Int(row.generation), force: force, graceSeconds: force ? 0 : Self.graceSeconds),
+                    node: row.node, instanceId: row.id, generation: Int(row.generation), force: force,
+                    graceSeconds: force ? 0 : Self.graceSeconds),
                 cloud.callContext())
             try await take(answer.instance, row, now)
         case .terminate(let force):
@@ -156,7 +157,8 @@ public struct InstanceReconciler: Sendable {
         case .guestShutDown(let behaviour):
             try await guestShutDown(row, behaviour, now)
         case .overtake(let newest):
-            try await cloud.pool.transaction { tx in try InstanceStore.overtake(tx, id: row.id, generation: row.generation, newest: newest) }
+            try await cloud.pool.transaction { tx in try InstanceStore.overtake(tx, id: row.id, generation: row.generation, newest: newest)
+            }
         case .beginSave:
             try await beginSave(row, now)
         case .finish:
@@ -219,7 +221,7 @@ public struct InstanceReconciler: Sendable {
     private func giveUp(_ row: InstanceRow, _ reason: String, _ now: Timestamp) async throws(CloudError) {
         let code = reason.split(separator: ":").first.map(String.init) ?? "Server.InternalError"
         try await cloud.pool.transaction { tx in
-            try InstanceStore.setDesired(tx, id: row.id, .terminated, code: code, message: reason, transition: reason)
+            try InstanceRules.terminate(tx, row, force: false, code: code, message: reason, transition: reason)
             try AuditStore.record(tx, at: now, accountID: row.accountID, action: "GiveUpInstance", resource: row.id, detail: reason)
         }
     }

@@ -42,6 +42,8 @@ public struct InstanceRow: Sendable, Equatable {
     public var saveLocation: String
 
     public var facts: InstanceFacts?
+    /// It has run at least once: its disk holds what somebody may want.
+    public var hasRun = false
     public var runningSince: Timestamp?
     public var nodeSilentSince: Timestamp?
     public var retryAt: Timestamp?
@@ -112,6 +114,7 @@ public struct InstanceRow: Sendable, Equatable {
     /// What a client is shown.
     public var state: EC2InstanceState {
         InstancePlanner.state(
-            InstanceIntent(desired, generation: generation, onGuestShutdown: shutdownBehaviour, save: save), facts, finished: finishedAt != nil)
+            InstanceIntent(desired, generation: generation, onGuestShutdown: shutdownBehaviour, save: save), facts,
+            finished: finishedAt != nil)
     }
 }

@@ -44,7 +44,8 @@ struct InstanceRules: Sendable {
         do throws(CloudError) {
             try await cloud.faults.point("launch.reserved")
             let nodes = Dictionary(
-                answer.placements.compactMap { p in p.instanceId.flatMap { id in p.node.map { (id, $0) } } }, uniquingKeysWith: { first, _ in first })
+                answer.placements.compactMap { p in p.instanceId.flatMap { id in p.node.map { (id, $0) } } },
+                uniquingKeysWith: { first, _ in first })
             let placed = ids.compactMap { id in nodes[id].map { (id: id, node: $0) } }
             guard placed.count >= order.count.lowerBound else { throw .bug("Reserve answered \(placed.count) of \(order.count)") }
             let outcome = try await commit(order, resolved, reservationID, placed, op)
@@ -75,7 +76,8 @@ struct InstanceRules: Sendable {
             let type = try InstanceTypeStore.fetch(tx, name: order.instanceType)
             let image = try ImageStore.launchImage(tx, id: order.imageID, accountID: op.accountID)
             guard image.role == .machine else {
-                throw CloudError(.named(code: "InvalidAMIID.Malformed", status: 400), "Invalid id: \"\(order.imageID)\" (expecting a machine image)")
+                throw CloudError(
+                    .named(code: "InvalidAMIID.Malformed", status: 400), "Invalid id: \"\(order.imageID)\" (expecting a machine image)")
             }
             let kernel = try (order.kernelID ?? image.kernelID).map { try ImageStore.launchImage(tx, id: $0, accountID: op.accountID) }
             let ramdisk = try (order.ramdiskID ?? image.ramdiskID).map { try ImageStore.launchImage(tx, id: $0, accountID: op.accountID) }
@@ -100,7 +102,9 @@ struct InstanceRules: Sendable {
         guard image.virtualSize > limit else { return }
         throw CloudError(
             .invalidParameter("InstanceType"),
-            "The image \(image.id) needs a disk of \(image.virtualSize) bytes; the instance type \(type.name) has \(limit) (\(type.diskGiB) GiB). Take a larger type.")
+            "The image \(image.id) needs a disk of \(image.virtualSize) bytes; the instance type \(type.name) has \(limit) "
+                + "(\(type.diskGiB) GiB). Take a larger type."
+        )
     }
 
     private func checkQuota(_ tx: Transaction, _ count: Int, _ type: InstanceType, _ op: OperationContext) throws(CloudError) {
@@ -207,13 +211,9 @@ struct InstanceRules: Sendable {
         _ tx: Transaction, _ row: InstanceRow, force: Bool, code: String, message: String, transition: String
     ) throws(CloudError) {
         guard row.desired != .terminated else { return }
-        let tags = try TagStore.tags(tx, [row.id])[row.id] ?? []
+        let tag = try TagStore.tags(tx, [row.id])[row.id]?.first { $0.key == ImageLocation.saveTag }
         try InstanceStore.setDesired(
-            tx, id: row.id, .terminated, force: force, code: code, message: message, transition: transition)
-        if let tag = tags.first(where: { $0.key == ImageLocation.saveTag }), row.facts != nil {
-            try InstanceStore.setSave(tx, id: row.id, .wanted, location: tag.value)
-        } else {
-            try InstanceStore.setSave(tx, id: row.id, .none, location: "")
-        }
+            tx, id: row.id, .terminated, force: force, save: row.hasRun ? tag?.value : nil, code: code, message: message,
+            transition: transition)
     }
 }

@@ -86,7 +86,8 @@ public enum InstanceStore {
     static func insert(_ tx: Transaction, _ i: InstanceRow, groups: [GroupName]) throws(CloudError) {
         try tx.execute(
             """
-            INSERT INTO cloud.instances (id, reservation_id, account_id, launch_index, client_token, access_key_id, user_arn, image_id, kernel_id,
+            INSERT INTO cloud.instances (id, reservation_id, account_id, launch_index, client_token, access_key_id, user_arn, image_id,
+                kernel_id,
                 ramdisk_id, architecture, instance_type, cores, memory_mib, disk_gib, key_name, public_key, user_data, zone, node,
                 private_address, mac_address, created_at, launched_at, desired, generation, shutdown_behaviour, termination_protected,
                 tokens_required, hop_limit, metadata_enabled)
@@ -107,23 +108,27 @@ public enum InstanceStore {
     }
 
     /// Changes the intent and raises the generation. `terminated` is final: a row that has it keeps it.
+    /// - Parameter save: where its disk goes first; nil: nowhere.
     static func setDesired(
-        _ tx: Transaction, id: String, _ desired: DesiredInstance, force: Bool = false, code: String, message: String, transition: String
+        _ tx: Transaction, id: String, _ desired: DesiredInstance, force: Bool = false, save: String? = nil, code: String, message: String,
+        transition: String
     ) throws(CloudError) {
         try tx.execute(
             """
-            UPDATE cloud.instances SET desired = $2, force = $3, generation = generation + 1, attempts = 0, retry_at = NULL, running_since = NULL,
-                reason_code = $4, reason_message = $5, transition_reason = $6
+            UPDATE cloud.instances SET desired = $2, force = $3, generation = generation + 1, attempts = 0, retry_at = NULL,
+                running_since = NULL, reason_code = $4, reason_message = $5, transition_reason = $6,
+                save_state = CASE WHEN $7::text IS NULL THEN 'none' ELSE 'wanted' END, save_location = coalesce($7, '')
             WHERE id = $1 AND desired <> 'terminated' AND finished_at IS NULL
             """,
-            .text(id), .text(desired.rawValue), .boolean(force), .text(code), .text(message), .text(transition))
+            .text(id), .text(desired.rawValue), .boolean(force), .text(code), .text(message), .text(transition), SQLValue(save))
         try tx.notify(NetworkStore.channel, "instance")
     }
 
     /// End it by force now, after a gentle order that may hang in the guest: a new command.
     static func setForce(_ tx: Transaction, id: String) throws(CloudError) {
         try tx.execute(
-            "UPDATE cloud.instances SET force = true, generation = generation + 1 WHERE id = $1 AND NOT force AND finished_at IS NULL", .text(id))
+            "UPDATE cloud.instances SET force = true, generation = generation + 1 WHERE id = $1 AND NOT force AND finished_at IS NULL",
+            .text(id))
         try tx.notify(NetworkStore.channel, "instance")
     }
 
@@ -134,18 +139,16 @@ public enum InstanceStore {
 
     static func countReboot(_ tx: Transaction, id: String) throws(CloudError) {
         try tx.execute(
-            "UPDATE cloud.instances SET reboot_count = reboot_count + 1 WHERE id = $1 AND desired = 'running' AND finished_at IS NULL", .text(id))
+            "UPDATE cloud.instances SET reboot_count = reboot_count + 1 WHERE id = $1 AND desired = 'running' AND finished_at IS NULL",
+            .text(id))
         try tx.notify(NetworkStore.channel, "instance")
     }
 
     /// Notes how far the saving of the disk is; raises the generation so that what follows is a new command for the node.
-    static func setSave(_ tx: Transaction, id: String, _ save: SaveProgress, location: String? = nil) throws(CloudError) {
+    static func setSave(_ tx: Transaction, id: String, _ save: SaveProgress) throws(CloudError) {
         try tx.execute(
-            """
-            UPDATE cloud.instances SET save_state = $2, save_location = coalesce($3, save_location), generation = generation + 1
-            WHERE id = $1 AND finished_at IS NULL
-            """,
-            .text(id), .text(save.rawValue), SQLValue(location))
+            "UPDATE cloud.instances SET save_state = $2, generation = generation + 1 WHERE id = $1 AND finished_at IS NULL", .text(id),
+            .text(save.rawValue))
         try tx.notify(NetworkStore.channel, "instance")
     }
 
@@ -167,8 +170,9 @@ public enum InstanceStore {
     static func record(_ tx: Transaction, id: String, generation: Int64, _ facts: InstanceFacts, now: Timestamp) throws(CloudError) {
         try tx.execute(
             """
-            UPDATE cloud.instances SET observed_state = $3, observed_generation = $4, observed_reboots = $5, observed_reason = $6, observed_at = $7,
-                node_silent_since = NULL,
+            UPDATE cloud.instances SET observed_state = $3, observed_generation = $4, observed_reboots = $5, observed_reason = $6,
+                observed_at = $7,
+                node_silent_since = NULL, has_run = has_run OR $3 = 'running',
                 running_since = CASE WHEN $3 = 'running' THEN coalesce(running_since, $7) ELSE NULL END
             WHERE id = $1 AND generation = $2 AND observed_generation <= $4
                 AND (observed_state, observed_generation, observed_reboots, observed_reason) IS DISTINCT FROM ($3, $4, $5::integer, $6)
@@ -179,7 +183,8 @@ public enum InstanceStore {
 
     static func recordSilence(_ tx: Transaction, ids: [String], now: Timestamp) throws(CloudError) {
         try tx.execute(
-            "UPDATE cloud.instances SET node_silent_since = $2 WHERE id = ANY($1) AND node_silent_since IS NULL", .textArray(ids), .timestamp(now))
+            "UPDATE cloud.instances SET node_silent_since = $2 WHERE id = ANY($1) AND node_silent_since IS NULL", .textArray(ids),
+            .timestamp(now))
     }
 
     static func recordAnswers(_ tx: Transaction, ids: [String]) throws(CloudError) {
@@ -189,14 +194,16 @@ public enum InstanceStore {
 
     /// The next attempt is not before this moment.
     static func setRetryAt(_ tx: Transaction, id: String, generation: Int64, at: Timestamp) throws(CloudError) {
-        try tx.execute("UPDATE cloud.instances SET retry_at = $3 WHERE id = $1 AND generation = $2", .text(id), .integer(generation), .timestamp(at))
+        try tx.execute(
+            "UPDATE cloud.instances SET retry_at = $3 WHERE id = $1 AND generation = $2", .text(id), .integer(generation), .timestamp(at))
     }
 
     /// One more attempt: a new generation.
     static func retry(_ tx: Transaction, id: String, generation: Int64, attempts: Int, reason: String) throws(CloudError) {
         try tx.execute(
             """
-            UPDATE cloud.instances SET generation = generation + 1, attempts = $3, retry_at = NULL, running_since = NULL, reason_code = 'Server.Retrying',
+            UPDATE cloud.instances SET generation = generation + 1, attempts = $3, retry_at = NULL, running_since = NULL,
+                reason_code = 'Server.Retrying',
                 reason_message = $4
             WHERE id = $1 AND generation = $2
             """,
@@ -206,13 +213,17 @@ public enum InstanceStore {
 
     static func overtake(_ tx: Transaction, id: String, generation: Int64, newest: Int64) throws(CloudError) {
         try tx.execute(
-            "UPDATE cloud.instances SET generation = $3 WHERE id = $1 AND generation = $2", .text(id), .integer(generation), .integer(newest + 1))
+            "UPDATE cloud.instances SET generation = $3 WHERE id = $1 AND generation = $2", .text(id), .integer(generation),
+            .integer(newest + 1))
     }
 
     /// It runs as it should: what was said about its start is over.
     static func clearReason(_ tx: Transaction, id: String, generation: Int64) throws(CloudError) {
         try tx.execute(
-            "UPDATE cloud.instances SET reason_code = '', reason_message = '' WHERE id = $1 AND generation = $2 AND reason_code = 'Server.Retrying'",
+            """
+            UPDATE cloud.instances SET reason_code = '', reason_message = ''
+            WHERE id = $1 AND generation = $2 AND reason_code = 'Server.Retrying'
+            """,
             .text(id), .integer(generation))
     }
 
@@ -235,11 +246,13 @@ public enum InstanceStore {
     private static func instance(_ r: Row) -> InstanceRow {
         var i = InstanceRow(
             id: r.text("id"), reservationID: r.text("reservation_id"), accountID: r.text("account_id"), launchIndex: r.int("launch_index"),
-            clientToken: r.text("client_token"), accessKeyID: r.text("access_key_id"), userARN: r.text("user_arn"), imageID: r.text("image_id"),
+            clientToken: r.text("client_token"), accessKeyID: r.text("access_key_id"), userARN: r.text("user_arn"),
+            imageID: r.text("image_id"),
             kernelID: r.optionalText("kernel_id"), ramdiskID: r.optionalText("ramdisk_id"), architecture: r.text("architecture"),
             instanceType: r.text("instance_type"), cores: r.int("cores"), memoryMiB: r.int("memory_mib"), diskGiB: r.int("disk_gib"),
             keyName: r.optionalText("key_name"), publicKey: r.text("public_key"), userData: r.bytes("user_data"), zone: r.text("zone"),
-            node: r.text("node"), privateAddress: r.text("private_address"), macAddress: r.text("mac_address"), createdAt: r.timestamp("created_at"),
+            node: r.text("node"), privateAddress: r.text("private_address"), macAddress: r.text("mac_address"),
+            createdAt: r.timestamp("created_at"),
             shutdownBehaviour: ShutdownBehaviour(rawValue: r.text("shutdown_behaviour")) ?? .terminate,
             terminationProtected: r.bool("termination_protected"), tokensRequired: r.bool("tokens_required"), hopLimit: r.int("hop_limit"),
             metadataEnabled: r.bool("metadata_enabled"))
@@ -253,8 +266,10 @@ public enum InstanceStore {
         i.saveLocation = r.text("save_location")
         if let state = r.optionalText("observed_state").flatMap({ NodeInstanceState(rawValue: $0) }) {
             i.facts = InstanceFacts(
-                state, generation: r.int64("observed_generation"), rebootCount: r.int("observed_reboots"), reason: r.text("observed_reason"))
+                state, generation: r.int64("observed_generation"), rebootCount: r.int("observed_reboots"), reason: r.text("observed_reason")
+            )
         }
+        i.hasRun = r.bool("has_run")
         i.runningSince = r.optionalTimestamp("running_since")
         i.nodeSilentSince = r.optionalTimestamp("node_silent_since")
         i.retryAt = r.optionalTimestamp("retry_at")

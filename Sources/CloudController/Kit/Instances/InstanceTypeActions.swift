@@ -61,7 +61,8 @@ extension EC2Actions {
             vCpuInfo: EC2.VCpuInfo(defaultVCpus: type.cores, defaultCores: type.cores, defaultThreadsPerCore: 1),
             memoryInfo: EC2.MemoryInfo(sizeInMiB: type.memoryMiB), instanceStorageSupported: true,
             instanceStorageInfo: EC2.InstanceStorageInfo(
-                totalSizeInGB: type.diskGiB, disks: [EC2.DiskInfo(sizeInGB: type.diskGiB, count: 1, type: "ssd")], nvmeSupport: "unsupported"),
+                totalSizeInGB: type.diskGiB, disks: [EC2.DiskInfo(sizeInGB: type.diskGiB, count: 1, type: "ssd")],
+                nvmeSupport: "unsupported"),
             ebsInfo: EC2.EbsInfo(ebsOptimizedSupport: "unsupported", encryptionSupport: "unsupported", nvmeSupport: "unsupported"),
             networkInfo: EC2.NetworkInfo(
                 networkPerformance: "Moderate", maximumNetworkInterfaces: 1, ipv4AddressesPerInterface: 1, ipv6AddressesPerInterface: 0,

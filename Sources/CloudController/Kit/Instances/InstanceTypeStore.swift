@@ -27,7 +27,8 @@ public enum InstanceTypeStore {
     public static func fetch(_ tx: Transaction, name: String) throws(CloudError) -> InstanceType {
         guard let row = try tx.execute("SELECT * FROM cloud.instance_types WHERE name = $1", .text(name)).first else {
             throw CloudError(
-                .invalidParameter("InstanceType"), "Invalid value '\(name.prefix(60))' for InstanceType. See DescribeInstanceTypes for the types of this cloud.")
+                .invalidParameter("InstanceType"),
+                "Invalid value '\(name.prefix(60))' for InstanceType. See DescribeInstanceTypes for the types of this cloud.")
         }
         return type(row)
     }

@@ -85,9 +85,11 @@ struct InstanceView: Sendable {
                 EC2.InstanceBlockDeviceMapping(
                     deviceName: a.device.text,
                     ebs: EC2.EbsInstanceBlockDevice(
-                        volumeId: a.volumeID, status: a.state.rawValue, attachTime: a.attachedAt, deleteOnTermination: a.deleteOnTermination))
+                        volumeId: a.volumeID, status: a.state.rawValue, attachTime: a.attachedAt, deleteOnTermination: a.deleteOnTermination
+                    ))
             },
-            virtualizationType: "hvm", clientToken: row.clientToken, tags: (tags[row.id] ?? []).map(\.wire), securityGroups: groupSet(row.id),
+            virtualizationType: "hvm", clientToken: row.clientToken, tags: (tags[row.id] ?? []).map(\.wire),
+            securityGroups: groupSet(row.id),
             sourceDestCheck: true, ebsOptimized: false, enaSupport: false,
             cpuOptions: EC2.CpuOptions(coreCount: row.cores, threadsPerCore: 1),
             metadataOptions: EC2.InstanceMetadataOptionsResponse(
@@ -103,11 +105,15 @@ struct InstanceView: Sendable {
     /// Source: EC2 API Reference, DescribeInstances.
     static let filters: Set<String> = [
         "architecture", "availability-zone", "block-device-mapping.attach-time", "block-device-mapping.delete-on-termination",
-        "block-device-mapping.device-name", "block-device-mapping.status", "block-device-mapping.volume-id", "client-token", "dns-name", "group-id",
-        "group-name", "hypervisor", "image-id", "instance-id", "instance-lifecycle", "instance-state-code", "instance-state-name", "instance-type",
-        "instance.group-id", "instance.group-name", "ip-address", "kernel-id", "key-name", "launch-index", "launch-time", "monitoring-state",
+        "block-device-mapping.device-name", "block-device-mapping.status", "block-device-mapping.volume-id", "client-token", "dns-name",
+        "group-id",
+        "group-name", "hypervisor", "image-id", "instance-id", "instance-lifecycle", "instance-state-code", "instance-state-name",
+        "instance-type",
+        "instance.group-id", "instance.group-name", "ip-address", "kernel-id", "key-name", "launch-index", "launch-time",
+        "monitoring-state",
         "owner-id", "placement-group-name", "platform", "private-dns-name", "private-ip-address", "product-code", "ramdisk-id", "reason",
-        "requester-id", "reservation-id", "root-device-name", "root-device-type", "source-dest-check", "state-reason-code", "subnet-id", "tag",
+        "requester-id", "reservation-id", "root-device-name", "root-device-type", "source-dest-check", "state-reason-code", "subnet-id",
+        "tag",
         "tenancy", "virtualization-type", "vpc-id",
     ]
 

@@ -46,7 +46,9 @@ struct LaunchOrder: Sendable {
         if let kernelID { _ = try KernelImageID(parsing: kernelID) }
         if let ramdiskID { _ = try RamdiskImageID(parsing: ramdiskID) }
         zone = r.placement?.availabilityZone.flatMap { $0.isEmpty ? nil : $0 }
-        if let tenancy = r.placement?.tenancy, tenancy != "default", !tenancy.isEmpty { throw Self.unsupported("Placement.Tenancy '\(tenancy)'") }
+        if let tenancy = r.placement?.tenancy, tenancy != "default", !tenancy.isEmpty {
+            throw Self.unsupported("Placement.Tenancy '\(tenancy)'")
+        }
         if let group = r.placement?.groupName, !group.isEmpty { throw Self.unsupported("placement groups") }
         clientToken = r.clientToken ?? ""
         wantsPublicAddress = r.addressingType != "private"

@@ -14,7 +14,8 @@ extension EC2Actions: EC2KeyPairsActions {
             fingerprint: made.fingerprint, publicKey: made.publicKey, createdAt: op.now)
         try await keyPairStore(key, tags, op, action: "CreateKeyPair")
         return EC2.CreateKeyPairResponse(
-            keyName: key.name, keyFingerprint: key.fingerprint, keyMaterial: made.privateKey, keyPairId: key.id.text, tags: tags.map(\.wire))
+            keyName: key.name, keyFingerprint: key.fingerprint, keyMaterial: made.privateKey, keyPairId: key.id.text, tags: tags.map(\.wire)
+        )
     }
 
     public func importKeyPair(_ request: EC2.ImportKeyPair, _ op: OperationContext) async throws(CloudError) -> EC2.ImportKeyPairResponse {

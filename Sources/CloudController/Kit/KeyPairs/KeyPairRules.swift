@@ -8,7 +8,8 @@ public enum KeyPairRules {
         guard (1...255).contains(name.utf8.count), name.utf8.allSatisfy({ $0 >= 0x20 && $0 < 0x7f }), name.utf8.first != 0x20,
             name.utf8.last != 0x20
         else {
-            throw CloudError(.invalidParameter("KeyName"), "A key pair's name has 1 to 255 printable ASCII characters, without blanks at the ends")
+            throw CloudError(
+                .invalidParameter("KeyName"), "A key pair's name has 1 to 255 printable ASCII characters, without blanks at the ends")
         }
     }
 
@@ -27,7 +28,9 @@ public enum KeyPairRules {
 
     /// - Parameter material: text in any form that EC2 takes, or the DER of a SubjectPublicKeyInfo.
     /// - Throws: `InvalidKey.Format`.
-    public static func parseImported(_ material: [UInt8], name: String) throws(CloudError) -> (type: String, fingerprint: String, publicKey: String) {
+    public static func parseImported(_ material: [UInt8], name: String) throws(CloudError) -> (
+        type: String, fingerprint: String, publicKey: String
+    ) {
         guard material.count <= 16_384 else {
             throw CloudError(.named(code: "InvalidKey.Format", status: 400), "The public key is larger than 16384 bytes")
         }

@@ -17,11 +17,13 @@ public enum KeyPairStore {
     /// - Throws: `.duplicate(.keyPair)`; `.limitExceeded(.keyPairs)`.
     static func insert(_ tx: Transaction, _ key: KeyPair, limit: Int) throws(CloudError) {
         guard try find(tx, name: key.name, accountID: key.accountID) == nil else { throw CloudError(.duplicate(.keyPair, name: key.name)) }
-        let count = try tx.execute("SELECT count(*) AS n FROM cloud.key_pairs WHERE account_id = $1", .text(key.accountID)).first?.int("n") ?? 0
+        let count =
+            try tx.execute("SELECT count(*) AS n FROM cloud.key_pairs WHERE account_id = $1", .text(key.accountID)).first?.int("n") ?? 0
         guard count < limit else { throw CloudError(.limitExceeded(.keyPairs, asked: count + 1, limit: limit)) }
         try tx.execute(
             """
-            INSERT INTO cloud.key_pairs (id, account_id, name, type, fingerprint, public_key, created_at) VALUES ($1, $2, $3, $4, $5, $6, $7)
+            INSERT INTO cloud.key_pairs (id, account_id, name, type, fingerprint, public_key, created_at)
+            VALUES ($1, $2, $3, $4, $5, $6, $7)
             """,
             .text(key.id.text), .text(key.accountID), .text(key.name), .text(key.type), .text(key.fingerprint), .text(key.publicKey),
             .timestamp(key.createdAt))
@@ -34,13 +36,17 @@ public enum KeyPairStore {
     }
 
     static func find(_ tx: Transaction, name: String, accountID: String) throws(CloudError) -> KeyPair? {
-        guard let row = try tx.execute("SELECT * FROM cloud.key_pairs WHERE account_id = $1 AND name = $2", .text(accountID), .text(name)).first
+        guard
+            let row = try tx.execute("SELECT * FROM cloud.key_pairs WHERE account_id = $1 AND name = $2", .text(accountID), .text(name))
+                .first
         else { return nil }
         return try keyPair(row)
     }
 
     static func find(_ tx: Transaction, id: KeyPairID, accountID: String) throws(CloudError) -> KeyPair? {
-        guard let row = try tx.execute("SELECT * FROM cloud.key_pairs WHERE account_id = $1 AND id = $2", .text(accountID), .text(id.text)).first
+        guard
+            let row = try tx.execute("SELECT * FROM cloud.key_pairs WHERE account_id = $1 AND id = $2", .text(accountID), .text(id.text))
+                .first
         else { return nil }
         return try keyPair(row)
     }

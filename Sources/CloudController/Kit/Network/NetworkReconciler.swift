@@ -62,8 +62,8 @@ public struct NetworkReconciler: Sendable {
         return report
     }
 
-    /// Pure: the zone's instances with their addresses, and every group with its members and rules. Members are cluster-wide: a rule may name a
-    /// group whose members are elsewhere.
+    /// Pure: the zone's instances with their addresses, and every group with its members and rules. Members are cluster-wide: a rule may
+    /// name a group whose members are elsewhere.
     static func network(of zone: String, _ content: Content, _ settings: CloudSettings) -> CC.ClusterNetwork {
         var members: [String: [String]] = [:]
         for instance in content.placed {

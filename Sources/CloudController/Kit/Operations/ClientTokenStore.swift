@@ -40,7 +40,8 @@ public enum ClientTokenStore {
     /// The call was refused after all: the token may be used again.
     static func forget(_ tx: Transaction, accountID: String, action: String, token: String) throws(CloudError) {
         try tx.execute(
-            "DELETE FROM cloud.client_tokens WHERE account_id = $1 AND action = $2 AND token = $3", .text(accountID), .text(action), .text(token))
+            "DELETE FROM cloud.client_tokens WHERE account_id = $1 AND action = $2 AND token = $3", .text(accountID), .text(action),
+            .text(token))
     }
 
     public static func expire(_ tx: Transaction, now: Timestamp) throws(CloudError) {

@@ -26,12 +26,14 @@ public struct CloudKeys: Sendable {
     /// An address of one object that works without credentials for a while, with the system account's rights.
     func presign(_ method: String, bucket: String, key: String, expires: Int, settings: CloudSettings, now: Timestamp) -> String {
         Self.presign(
-            method, bucket: bucket, key: key, accessKeyID: systemAccessKeyID, secret: systemSecret, expires: expires, settings: settings, now: now)
+            method, bucket: bucket, key: key, accessKeyID: systemAccessKeyID, secret: systemSecret, expires: expires, settings: settings,
+            now: now)
     }
 
     /// The same with the rights of whoever has the access key.
     static func presign(
-        _ method: String, bucket: String, key: String, accessKeyID: String, secret: String, expires: Int, settings: CloudSettings, now: Timestamp
+        _ method: String, bucket: String, key: String, accessKeyID: String, secret: String, expires: Int, settings: CloudSettings,
+        now: Timestamp
     ) -> String {
         Presign.url(
             method: method, endpoint: settings.walrusEndpoint, path: Presign.encode(path: "/\(bucket)/\(key)"), accessKeyID: accessKeyID,

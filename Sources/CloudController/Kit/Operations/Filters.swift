@@ -20,7 +20,9 @@ public struct Filters: Sendable {
     ///   - known: the names that this action documents. `tag` stands for `tag:<key>`, `tag-key` and `tag-value`.
     /// - Throws: `.invalidParameter` for an unknown name, a filter without values, or too many.
     public init(_ request: [EC2.Filter], known: Set<String>) throws(CloudError) {
-        guard request.count <= Self.maxFilters else { throw CloudError(.invalidParameter("Filter"), "More than \(Self.maxFilters) filters") }
+        guard request.count <= Self.maxFilters else {
+            throw CloudError(.invalidParameter("Filter"), "More than \(Self.maxFilters) filters")
+        }
         var filters: [Filter] = []
         var count = 0
         for filter in request {

@@ -39,8 +39,8 @@ public struct OperationContext: Sendable {
         try Authorizer.allow(caller, action: action, resource: resource, context: all)
     }
 
-    /// The condition keys that every request has; those of the caller the authorizer adds itself. Source: IAM User Guide, "AWS global condition
-    /// context keys".
+    /// The condition keys that every request has; those of the caller the authorizer adds itself. Source: IAM User Guide, "AWS global
+    /// condition context keys".
     public var conditions: PolicyContext {
         [
             "aws:SourceIp": sourceAddress, "aws:SecureTransport": isTLS ? "true" : "false", "aws:CurrentTime": now.iso8601Seconds,

@@ -25,7 +25,8 @@ public enum AuditStore {
     ) throws(CloudError) {
         try tx.execute(
             """
-            INSERT INTO cloud.audit (at, account_id, principal, request_id, action, resource, detail) VALUES ($1, $2, 'karri', '', $3, $4, $5)
+            INSERT INTO cloud.audit (at, account_id, principal, request_id, action, resource, detail) 
+            VALUES ($1, $2, 'karri', '', $3, $4, $5)
             """,
             .timestamp(now), .text(accountID), .text(action), .text(resource), .text(detail))
     }

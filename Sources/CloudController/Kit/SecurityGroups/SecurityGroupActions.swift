@@ -41,7 +41,8 @@ extension EC2Actions: EC2SecurityGroupsActions {
             let group = try key.fetch(tx, op)
             guard group.name != SecurityGroupRules.defaultName else {
                 throw CloudError(
-                    .named(code: "CannotDelete", status: 400), "the specified group: \"\(group.id)\" name: \"default\" cannot be deleted by a user")
+                    .named(code: "CannotDelete", status: 400),
+                    "the specified group: \"\(group.id)\" name: \"default\" cannot be deleted by a user")
             }
             if let user = try SecurityGroupStore.user(tx, id: group.id) {
                 // Callers by name are of the time when this was InvalidGroup.InUse.
@@ -98,7 +99,8 @@ extension EC2Actions: EC2SecurityGroupsActions {
         }
         let page = paging.page(found) { $0.id.text }
         return EC2.DescribeSecurityGroupsResponse(
-            securityGroups: page.items.map { data.wire($0, settings: cloud.settings, apiVersion: op.apiVersion) }, nextToken: page.nextToken)
+            securityGroups: page.items.map { data.wire($0, settings: cloud.settings, apiVersion: op.apiVersion) }, nextToken: page.nextToken
+        )
     }
 
     public func authorizeSecurityGroupIngress(
@@ -128,7 +130,8 @@ extension EC2Actions: EC2SecurityGroupsActions {
             }
             try op.endDryRun(request.dryRun)
             try AuditStore.record(
-                tx, op, action: "AuthorizeSecurityGroupIngress", resource: group.id.text, detail: made.map(\.content.key).joined(separator: "; "))
+                tx, op, action: "AuthorizeSecurityGroupIngress", resource: group.id.text,
+                detail: made.map(\.content.key).joined(separator: "; "))
             try NetworkStore.changed(tx)
             return made
         }
@@ -138,7 +141,8 @@ extension EC2Actions: EC2SecurityGroupsActions {
                 let source = RuleWords(rule.content.source)
                 return EC2.SecurityGroupRule(
                     securityGroupRuleId: rule.id.text, groupId: rule.groupID, groupOwnerId: op.accountID, isEgress: false,
-                    ipProtocol: rule.content.traffic.proto, fromPort: rule.content.traffic.fromPort ?? -1, toPort: rule.content.traffic.toPort ?? -1,
+                    ipProtocol: rule.content.traffic.proto, fromPort: rule.content.traffic.fromPort ?? -1,
+                    toPort: rule.content.traffic.toPort ?? -1,
                     cidrIpv4: source.cidr, cidrIpv6: source.cidr6,
                     referencedGroupInfo: source.group.map { EC2.ReferencedSecurityGroup(groupId: $0.id, userId: $0.accountID) },
                     description: rule.description.isEmpty ? nil : rule.description, tags: tags.map(\.wire),
@@ -153,7 +157,8 @@ extension EC2Actions: EC2SecurityGroupsActions {
         let byID = !request.securityGroupRuleIds.isEmpty
         var orders: [RuleOrder] = []
         if byID {
-            guard request.ipPermissions.isEmpty, request.ipProtocol == nil, request.cidrIp == nil, request.sourceSecurityGroupName == nil else {
+            guard request.ipPermissions.isEmpty, request.ipProtocol == nil, request.cidrIp == nil, request.sourceSecurityGroupName == nil
+            else {
                 throw CloudError(.invalidCombination("SecurityGroupRuleId cannot be combined with permissions"))
             }
             for id in request.securityGroupRuleIds { _ = try SecurityGroupRuleID(parsing: id) }
@@ -184,7 +189,8 @@ extension EC2Actions: EC2SecurityGroupsActions {
             for rule in gone { try SecurityGroupStore.deleteRule(tx, id: rule.id) }
             try op.endDryRun(request.dryRun)
             try AuditStore.record(
-                tx, op, action: "RevokeSecurityGroupIngress", resource: group.id.text, detail: gone.map(\.content.key).joined(separator: "; "))
+                tx, op, action: "RevokeSecurityGroupIngress", resource: group.id.text,
+                detail: gone.map(\.content.key).joined(separator: "; "))
             try NetworkStore.changed(tx)
             return gone
         }

@@ -32,7 +32,8 @@ public struct RuleTraffic: Sendable, Hashable {
         case "-1", "all": proto = "-1"
         default:
             throw CloudError(
-                .invalidParameter("IpProtocol"), "Invalid value '\(text.prefix(20))' for IP protocol: known are tcp, udp, icmp, icmpv6 and -1")
+                .invalidParameter("IpProtocol"),
+                "Invalid value '\(text.prefix(20))' for IP protocol: known are tcp, udp, icmp, icmpv6 and -1")
         }
         switch proto {
         case "-1":
@@ -182,7 +183,8 @@ enum SecurityGroupRules {
             let isID = pair.groupId == nil && (try? SecurityGroupID(parsing: pair.groupName ?? "")) != nil
             let userID = pair.userId == "" ? nil : pair.userId
             let source = RuleOrder.Source.named(
-                groupID: isID ? pair.groupName : pair.groupId, groupName: pair.groupId == nil && !isID ? pair.groupName : nil, userID: userID)
+                groupID: isID ? pair.groupName : pair.groupId, groupName: pair.groupId == nil && !isID ? pair.groupName : nil,
+                userID: userID)
             out.append(RuleOrder(traffic: traffic, source: source, description: pair.description ?? ""))
         }
         guard !out.isEmpty else {
@@ -202,7 +204,8 @@ enum SecurityGroupRules {
     static func block6(_ text: String) throws(CloudError) -> String {
         let parts = text.split(separator: "/", omittingEmptySubsequences: false)
         var address = in6_addr()
-        guard parts.count == 2, let length = Int(parts[1]), (0...128).contains(length), parts[1].utf8.allSatisfy({ $0 >= 0x30 && $0 <= 0x39 }),
+        guard parts.count == 2, let length = Int(parts[1]), (0...128).contains(length),
+            parts[1].utf8.allSatisfy({ $0 >= 0x30 && $0 <= 0x39 }),
             inet_pton(AF_INET6, String(parts[0]), &address) == 1
         else { throw CloudError(.invalidParameter("CidrIpv6"), "CIDR block \(text.prefix(80)) is malformed") }
         withUnsafeMutableBytes(of: &address) { bytes in

@@ -62,10 +62,14 @@ public enum SecurityGroupStore {
     @discardableResult
     static func ensureDefault(_ tx: Transaction, accountID: String) throws(CloudError) -> SecurityGroup {
         if let row = try tx.execute(
-            "SELECT * FROM cloud.security_groups WHERE account_id = $1 AND name = $2", .text(accountID), .text(SecurityGroupRules.defaultName)
-        ).first { return try group(row) }
+            "SELECT * FROM cloud.security_groups WHERE account_id = $1 AND name = $2", .text(accountID),
+            .text(SecurityGroupRules.defaultName)
+        ).first {
+            return try group(row)
+        }
         let made = SecurityGroup(
-            id: SecurityGroupID(random: Digest.sha256(Array("default group of \(accountID)".utf8))), accountID: accountID, name: SecurityGroupRules.defaultName,
+            id: SecurityGroupID(random: Digest.sha256(Array("default group of \(accountID)".utf8))), accountID: accountID,
+            name: SecurityGroupRules.defaultName,
             description: "default group")
         try insert(tx, made)
         let content = RuleContent(traffic: RuleTraffic(stored: "-1", nil, nil), source: .group(id: made.id.text, accountID: accountID))
@@ -89,9 +93,11 @@ public enum SecurityGroupStore {
 
     /// - Throws: `.notFound(.securityGroup)`, for another account's group too.
     static func fetch(_ tx: Transaction, accountID: String, id: SecurityGroupID) throws(CloudError) -> SecurityGroup {
-        guard let row = try tx.execute(
-            "SELECT * FROM cloud.security_groups WHERE account_id = $1 AND id = $2", .text(accountID), .text(id.text)
-        ).first else { throw CloudError(.notFound(.securityGroup, id: id.text)) }
+        guard
+            let row = try tx.execute(
+                "SELECT * FROM cloud.security_groups WHERE account_id = $1 AND id = $2", .text(accountID), .text(id.text)
+            ).first
+        else { throw CloudError(.notFound(.securityGroup, id: id.text)) }
         return try group(row)
     }
 
@@ -101,9 +107,11 @@ public enum SecurityGroupStore {
     }
 
     static func find(_ tx: Transaction, accountID: String, name: String) throws(CloudError) -> SecurityGroup? {
-        guard let row = try tx.execute(
-            "SELECT * FROM cloud.security_groups WHERE account_id = $1 AND name = $2", .text(accountID), .text(name)
-        ).first else { return nil }
+        guard
+            let row = try tx.execute(
+                "SELECT * FROM cloud.security_groups WHERE account_id = $1 AND name = $2", .text(accountID), .text(name)
+            ).first
+        else { return nil }
         return try group(row)
     }
 
@@ -133,9 +141,12 @@ public enum SecurityGroupStore {
             SELECT g.instance_id FROM cloud.instance_groups g JOIN cloud.instances i ON i.id = g.instance_id
             WHERE g.group_id = $1 AND i.finished_at IS NULL ORDER BY 1 LIMIT 1
             """, .text(id.text)
-        ).first { return row.text("instance_id") }
+        ).first {
+            return row.text("instance_id")
+        }
         return try tx.execute(
-            "SELECT group_id FROM cloud.security_group_rules WHERE source_group_id = $1 AND group_id <> $1 ORDER BY 1 LIMIT 1", .text(id.text)
+            "SELECT group_id FROM cloud.security_group_rules WHERE source_group_id = $1 AND group_id <> $1 ORDER BY 1 LIMIT 1",
+            .text(id.text)
         ).first?.text("group_id")
     }
 

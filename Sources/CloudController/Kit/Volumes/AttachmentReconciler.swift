@@ -71,7 +71,8 @@ struct AttachmentReconciler: Sendable {
                     CC.AttachVolume(
                         node: instance.node, instanceId: instance.id,
                         volume: NC.VolumeOrder(
-                            volumeId: row.volumeID, attachmentId: row.id, device: row.device.text, storage: endpoint, sizeGiB: item.volume?.sizeGiB),
+                            volumeId: row.volumeID, attachmentId: row.id, device: row.device.text, storage: endpoint,
+                            sizeGiB: item.volume?.sizeGiB),
                         generation: Int(row.generation)), cloud.callContext())
                 try await take(answer.instance, row, now)
             } catch {
@@ -125,7 +126,8 @@ struct AttachmentReconciler: Sendable {
         try await cloud.pool.transaction { tx in
             try VolumeStore.finish(tx, attachment: row.id, generation: row.generation, now: now)
             try AuditStore.record(
-                tx, at: now, accountID: row.accountID, action: "VolumeDetached", resource: "\(row.volumeID) \(row.instanceID)", detail: row.device.text)
+                tx, at: now, accountID: row.accountID, action: "VolumeDetached", resource: "\(row.volumeID) \(row.instanceID)",
+                detail: row.device.text)
         }
     }
 
@@ -133,7 +135,8 @@ struct AttachmentReconciler: Sendable {
         try await cloud.pool.transaction { tx in
             try VolumeStore.setDetached(tx, id: row.id, force: false, error: reason)
             try AuditStore.record(
-                tx, at: now, accountID: row.accountID, action: "AttachFailed", resource: "\(row.volumeID) \(row.instanceID)", detail: reason)
+                tx, at: now, accountID: row.accountID, action: "AttachFailed", resource: "\(row.volumeID) \(row.instanceID)", detail: reason
+            )
         }
     }
 }

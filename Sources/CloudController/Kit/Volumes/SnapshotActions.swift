@@ -3,7 +3,8 @@ import Database
 public import Domain
 
 extension EC2Actions: EC2SnapshotsActions {
-    public func createSnapshot(_ request: EC2.CreateSnapshot, _ op: OperationContext) async throws(CloudError) -> EC2.CreateSnapshotResponse {
+    public func createSnapshot(_ request: EC2.CreateSnapshot, _ op: OperationContext) async throws(CloudError) -> EC2.CreateSnapshotResponse
+    {
         let id = try VolumeID(parsing: request.volumeId).text
         let description = request.description ?? ""
         guard description.unicodeScalars.count <= 255 else {
@@ -13,17 +14,20 @@ extension EC2Actions: EC2SnapshotsActions {
         let row = try await VolumeRules(cloud: cloud).snapshot(volume: id, description: description, tags: tags, dryRun: request.dryRun, op)
         let shown = SnapshotView(row: row, tags: tags).wire
         return EC2.CreateSnapshotResponse(
-            snapshotId: shown.snapshotId, volumeId: shown.volumeId, state: shown.state, startTime: shown.startTime, progress: shown.progress,
+            snapshotId: shown.snapshotId, volumeId: shown.volumeId, state: shown.state, startTime: shown.startTime,
+            progress: shown.progress,
             ownerId: shown.ownerId, volumeSize: shown.volumeSize, description: shown.description, ownerAlias: nil, tags: shown.tags,
             encrypted: false, stateMessage: nil)
     }
 
-    public func deleteSnapshot(_ request: EC2.DeleteSnapshot, _ op: OperationContext) async throws(CloudError) -> EC2.DeleteSnapshotResponse {
+    public func deleteSnapshot(_ request: EC2.DeleteSnapshot, _ op: OperationContext) async throws(CloudError) -> EC2.DeleteSnapshotResponse
+    {
         let id = try SnapshotID(parsing: request.snapshotId).text
         try await cloud.pool.transaction { tx in
             _ = try SnapshotStore.fetch(tx, id: id, accountID: op.accountID)
             if let volume = try SnapshotStore.volumesInTheMaking(tx, id: id).first {
-                throw CloudError(.inUse(.snapshot, id: id, by: volume), "The snapshot \(id) is currently in use by \(volume), which is being made of it")
+                throw CloudError(
+                    .inUse(.snapshot, id: id, by: volume), "The snapshot \(id) is currently in use by \(volume), which is being made of it")
             }
             try op.endDryRun(request.dryRun)
             try SnapshotStore.setDeleted(tx, id: id)
@@ -79,7 +83,8 @@ struct SnapshotView: Sendable {
 
     /// Source: EC2 API Reference, DescribeSnapshots.
     static let filters: Set<String> = [
-        "description", "encrypted", "owner-alias", "owner-id", "progress", "snapshot-id", "start-time", "status", "tag", "volume-id", "volume-size",
+        "description", "encrypted", "owner-alias", "owner-id", "progress", "snapshot-id", "start-time", "status", "tag", "volume-id",
+        "volume-size",
     ]
 
     func values(_ name: String) -> [String] {

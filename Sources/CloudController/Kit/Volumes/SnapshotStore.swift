@@ -36,7 +36,8 @@ public enum SnapshotStore {
 
     static func count(_ tx: Transaction, accountID: String) throws(CloudError) -> Int {
         try tx.execute(
-            "SELECT count(*) AS n FROM cloud.snapshots WHERE account_id = $1 AND finished_at IS NULL AND desired = 'available'", .text(accountID)
+            "SELECT count(*) AS n FROM cloud.snapshots WHERE account_id = $1 AND finished_at IS NULL AND desired = 'available'",
+            .text(accountID)
         ).first?.int("n") ?? 0
     }
 
@@ -57,13 +58,17 @@ public enum SnapshotStore {
             INSERT INTO cloud.snapshots (id, account_id, zone, volume_id, size_gib, description, created_at, desired, generation)
             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)
             """,
-            .text(s.id), .text(s.accountID), .text(s.zone), .text(s.volumeID), SQLValue(s.sizeGiB), .text(s.description), .timestamp(s.createdAt),
+            .text(s.id), .text(s.accountID), .text(s.zone), .text(s.volumeID), SQLValue(s.sizeGiB), .text(s.description),
+            .timestamp(s.createdAt),
             .text(s.desired.rawValue), .integer(s.generation))
     }
 
     static func setDeleted(_ tx: Transaction, id: String) throws(CloudError) {
         try tx.execute(
-            "UPDATE cloud.snapshots SET desired = 'deleted', generation = generation + 1 WHERE id = $1 AND desired <> 'deleted' AND finished_at IS NULL",
+            """
+            UPDATE cloud.snapshots SET desired = 'deleted', generation = generation + 1
+            WHERE id = $1 AND desired <> 'deleted' AND finished_at IS NULL
+            """,
             .text(id))
         try tx.notify(NetworkStore.channel, "volume")
     }
@@ -82,7 +87,8 @@ public enum SnapshotStore {
 
     static func overtake(_ tx: Transaction, id: String, generation: Int64, newest: Int64) throws(CloudError) {
         try tx.execute(
-            "UPDATE cloud.snapshots SET generation = $3 WHERE id = $1 AND generation = $2", .text(id), .integer(generation), .integer(newest + 1))
+            "UPDATE cloud.snapshots SET generation = $3 WHERE id = $1 AND generation = $2", .text(id), .integer(generation),
+            .integer(newest + 1))
     }
 
     static func finish(_ tx: Transaction, id: String, generation: Int64, now: Timestamp) throws(CloudError) {
@@ -93,7 +99,8 @@ public enum SnapshotStore {
 
     private static func snapshot(_ r: Row) -> SnapshotRow {
         var s = SnapshotRow(
-            id: r.text("id"), accountID: r.text("account_id"), zone: r.text("zone"), volumeID: r.text("volume_id"), sizeGiB: r.int("size_gib"),
+            id: r.text("id"), accountID: r.text("account_id"), zone: r.text("zone"), volumeID: r.text("volume_id"),
+            sizeGiB: r.int("size_gib"),
             description: r.text("description"), createdAt: r.timestamp("created_at"))
         s.desired = DesiredVolume(rawValue: r.text("desired")) ?? .available
         s.generation = r.int64("generation")

@@ -10,7 +10,8 @@ extension EC2Actions: EC2VolumesActions {
         let (row, tags) = try await volumes.create(order, dryRun: request.dryRun, op)
         return EC2.CreateVolumeResponse(
             volumeId: row.id, size: row.sizeGiB, snapshotId: row.snapshotID ?? "", availabilityZone: row.zone,
-            state: row.state(attached: false).rawValue, createTime: row.createdAt, tags: tags.map(\.wire), volumeType: row.volumeType, iops: row.iops,
+            state: row.state(attached: false).rawValue, createTime: row.createdAt, tags: tags.map(\.wire), volumeType: row.volumeType,
+            iops: row.iops,
             encrypted: false, multiAttachEnabled: false)
     }
 
@@ -19,7 +20,8 @@ extension EC2Actions: EC2VolumesActions {
         try await cloud.pool.transaction { tx in
             let row = try VolumeStore.fetch(tx, id: id, accountID: op.accountID)
             if let attachment = try VolumeStore.attachments(tx, volumeIDs: [id]).first {
-                throw CloudError(.inUse(.volume, id: id, by: attachment.instanceID), "Volume \(id) is currently attached to \(attachment.instanceID)")
+                throw CloudError(
+                    .inUse(.volume, id: id, by: attachment.instanceID), "Volume \(id) is currently attached to \(attachment.instanceID)")
             }
             try op.endDryRun(request.dryRun)
             guard row.desired != .deleted else { return }
@@ -56,7 +58,8 @@ extension EC2Actions: EC2VolumesActions {
             volume: try VolumeID(parsing: request.volumeId).text, instance: try InstanceID(parsing: request.instanceId).text,
             device: try DeviceName(parsing: request.device), dryRun: request.dryRun, op)
         return EC2.AttachVolumeResponse(
-            volumeId: row.volumeID, instanceId: row.instanceID, device: row.device.text, state: row.state.rawValue, attachTime: row.attachedAt)
+            volumeId: row.volumeID, instanceId: row.instanceID, device: row.device.text, state: row.state.rawValue,
+            attachTime: row.attachedAt)
     }
 
     public func detachVolume(_ request: EC2.DetachVolume, _ op: OperationContext) async throws(CloudError) -> EC2.DetachVolumeResponse {
@@ -65,7 +68,8 @@ extension EC2Actions: EC2VolumesActions {
         let row = try await volumes.detach(
             volume: volume, instance: instance, device: request.device, force: request.force == true, dryRun: request.dryRun, op)
         return EC2.DetachVolumeResponse(
-            volumeId: row.volumeID, instanceId: row.instanceID, device: row.device.text, state: row.state.rawValue, attachTime: row.attachedAt)
+            volumeId: row.volumeID, instanceId: row.instanceID, device: row.device.text, state: row.state.rawValue,
+            attachTime: row.attachedAt)
     }
 }
 
@@ -84,7 +88,8 @@ struct VolumeView: Sendable {
             createTime: row.createdAt,
             attachments: attachments.map {
                 EC2.VolumeAttachment(
-                    volumeId: $0.volumeID, instanceId: $0.instanceID, device: $0.device.text, state: $0.state.rawValue, attachTime: $0.attachedAt,
+                    volumeId: $0.volumeID, instanceId: $0.instanceID, device: $0.device.text, state: $0.state.rawValue,
+                    attachTime: $0.attachedAt,
                     deleteOnTermination: $0.deleteOnTermination)
             }, tags: tags.map(\.wire), volumeType: row.volumeType, iops: row.iops, encrypted: false, multiAttachEnabled: false)
     }
@@ -92,7 +97,8 @@ struct VolumeView: Sendable {
     /// Source: EC2 API Reference, DescribeVolumes.
     static let filters: Set<String> = [
         "attachment.attach-time", "attachment.delete-on-termination", "attachment.device", "attachment.instance-id", "attachment.status",
-        "availability-zone", "create-time", "encrypted", "multi-attach-enabled", "size", "snapshot-id", "status", "tag", "volume-id", "volume-type",
+        "availability-zone", "create-time", "encrypted", "multi-attach-enabled", "size", "snapshot-id", "status", "tag", "volume-id",
+        "volume-type",
     ]
 
     func values(_ name: String) -> [String] {

@@ -8,6 +8,10 @@ public struct StorageReconciler: Sendable {
     private let cloud: CloudServices
     public init(_ cloud: CloudServices) { self.cloud = cloud }
 
+    /// After so long a snapshot that the storage controller has never heard of was never asked for: this controller died within the
+    /// call. Too low: a call under way is taken for a dead one; too high: the owner believes in it for longer.
+    static let snapshotGraceSeconds = 120.0
+
     public func pass() async -> ReconcileReport {
         let now = cloud.clock.now()
         var report = ReconcileReport()
@@ -42,6 +46,8 @@ public struct StorageReconciler: Sendable {
         for row in rows {
             let sight: Sight<StoredVolumeState> = states[row.id].map { .reported($0.stamped) } ?? .absent
             if case .reported(let seen) = sight, seen != row.stored { try await note(row, seen, now) }
+            // Refused for good: it is shown as `error`, and not tried again behind its owner's back.
+            if sight == .absent, row.desired == .available, row.stored?.state == .failed { continue }
             do throws(CloudError) {
                 switch VolumePlanner.plan(row.desired, generation: row.generation, sight) {
                 case .settled, .wait: continue
@@ -64,17 +70,26 @@ public struct StorageReconciler: Sendable {
         try await cloud.pool.transaction { tx in try VolumeStore.record(tx, id: row.id, generation: row.generation, seen, now: now) }
     }
 
-    func create(_ row: VolumeRow, _ client: any SCStorageActions, _ now: Timestamp) async throws(CloudError) {
-        let answer = try await client.createVolume(
-            SC.CreateVolume(volumeId: row.id, sizeGiB: row.sizeGiB, snapshotId: row.snapshotID, generation: Int(row.generation)),
-            cloud.callContext())
-        if let volume = answer.volume { try await note(row, volume.stamped, now) }
+    private func create(_ row: VolumeRow, _ client: any SCStorageActions, _ now: Timestamp) async throws(CloudError) {
+        do throws(CloudError) {
+            let answer = try await client.createVolume(
+                SC.CreateVolume(volumeId: row.id, sizeGiB: row.sizeGiB, snapshotId: row.snapshotID, generation: Int(row.generation)),
+                cloud.callContext())
+            if let volume = answer.volume { try await note(row, volume.stamped, now) }
+        } catch {
+            switch error.reason {
+            case .unavailable, .bug, .stale: throw error
+            default: try await note(row, Stamped(.failed, generation: row.generation, error: error.message), now)
+            }
+        }
     }
 
     private func delete(_ row: VolumeRow, _ client: any SCStorageActions, _ now: Timestamp) async throws(CloudError) {
         let answer = try await client.deleteVolume(
             SC.DeleteVolume(volumeId: row.id, generation: Int(row.generation)), cloud.callContext())
-        if answer.volume?.state == StoredVolumeState.deleted.rawValue { _ = try await cloud.pool.transaction { tx in try Self.close(tx, row, now) } }
+        if answer.volume?.state == StoredVolumeState.deleted.rawValue {
+            _ = try await cloud.pool.transaction { tx in try Self.close(tx, row, now) }
+        }
     }
 
     private static func close(_ tx: Transaction, _ row: VolumeRow, _ now: Timestamp) throws(CloudError) {
@@ -91,6 +106,14 @@ public struct StorageReconciler: Sendable {
             let state = states[row.id]
             let sight: Sight<StoredSnapshotState> = state.map { .reported($0.stamped) } ?? .absent
             do throws(CloudError) {
+                if state == nil, row.stored == nil, row.desired == .available, now.seconds(since: row.createdAt) > Self.snapshotGraceSeconds
+                {
+                    let lost = Stamped(
+                        StoredSnapshotState.error, generation: row.generation, error: "The snapshot was not taken; make it again")
+                    try await cloud.pool.transaction { tx in
+                        try SnapshotStore.record(tx, id: row.id, generation: row.generation, lost, progress: 0, now: now)
+                    }
+                }
                 if let state, state.stamped != row.stored || (state.progress ?? 0) != row.progress {
                     let seen = state.stamped
                     let progress = state.progress ?? 0

@@ -16,7 +16,8 @@ struct VolumeOrder: Sendable {
 
     init(_ r: EC2.CreateVolume) throws(CloudError) {
         zone = r.availabilityZone.flatMap { $0.isEmpty ? nil : $0 }
-        snapshotID = try r.snapshotId.flatMap { $0.isEmpty ? nil : $0 }.map { text throws(CloudError) in try SnapshotID(parsing: text).text }
+        snapshotID = try r.snapshotId.flatMap { $0.isEmpty ? nil : $0 }.map { text throws(CloudError) in try SnapshotID(parsing: text).text
+        }
         sizeGiB = r.size
         guard sizeGiB != nil || snapshotID != nil else { throw CloudError(.missingParameter("Size or SnapshotId")) }
         if r.encrypted == true { throw Self.unsupported("Encrypted volumes") }
@@ -42,8 +43,8 @@ struct VolumeOrder: Sendable {
 struct VolumeRules: Sendable {
     let cloud: CloudServices
 
-    /// Quota, zone and snapshot are checked, the row is written, and the storage controller is asked at once, so that a shortage is this call's
-    /// answer. If it does not answer, the row stays and the reconciler asks again.
+    /// Quota, zone and snapshot are checked, the row is written, and the storage controller is asked at once, so that a shortage is this
+    /// call's answer. If it does not answer, the row stays and the reconciler asks again.
     func create(_ order: VolumeOrder, dryRun: Bool?, _ op: OperationContext) async throws(CloudError) -> (VolumeRow, [ResourceTag]) {
         let settings = cloud.settings
         let id = VolumeID(random: cloud.random.bytes(9)).text
@@ -61,18 +62,21 @@ struct VolumeRules: Sendable {
                 let snapshot = try SnapshotStore.fetch(tx, id: snapshotID, accountID: op.accountID)
                 guard snapshot.state == .completed else {
                     throw CloudError(
-                        .incorrectState(.snapshot, id: snapshotID, state: snapshot.state.rawValue), "Snapshot '\(snapshotID)' is not 'completed'.")
+                        .incorrectState(.snapshot, id: snapshotID, state: snapshot.state.rawValue),
+                        "Snapshot '\(snapshotID)' is not 'completed'.")
                 }
                 if let asked = size, asked < snapshot.sizeGiB {
                     throw CloudError(
-                        .invalidParameter("Size"), "Volume of \(asked) GiB is smaller than snapshot '\(snapshotID)' (\(snapshot.sizeGiB) GiB)")
+                        .invalidParameter("Size"),
+                        "Volume of \(asked) GiB is smaller than snapshot '\(snapshotID)' (\(snapshot.sizeGiB) GiB)")
                 }
                 size = size ?? snapshot.sizeGiB
                 zone = zone ?? snapshot.zone
             }
             guard let chosen = zone ?? (zones.contains(settings.zone) ? settings.zone : zones.sorted().first), zones.contains(chosen) else {
                 throw CloudError(
-                    .named(code: "InvalidZone.NotFound", status: 400), "The zone '\((zone ?? settings.zone).prefix(60))' does not exist or has no storage.")
+                    .named(code: "InvalidZone.NotFound", status: 400),
+                    "The zone '\((zone ?? settings.zone).prefix(60))' does not exist or has no storage.")
             }
             let usage = try VolumeStore.usage(tx, accountID: op.accountID)
             guard usage.volumes < settings.quotas.volumes else {
@@ -89,7 +93,8 @@ struct VolumeRules: Sendable {
             try VolumeStore.insert(tx, row)
             try TagStore.insert(tx, accountID: op.accountID, resourceID: id, type: .volume, order.tags)
             try ClientTokenStore.store(
-                tx, accountID: op.accountID, action: "CreateVolume", token: order.clientToken, requestHash: order.requestHash, result: id, now: op.now)
+                tx, accountID: op.accountID, action: "CreateVolume", token: order.clientToken, requestHash: order.requestHash, result: id,
+                now: op.now)
             try AuditStore.record(tx, op, action: "CreateVolume", resource: id, detail: "\(size) GiB \(chosen) \(order.snapshotID ?? "")")
             return (row, order.tags, true)
         }
@@ -137,7 +142,9 @@ struct VolumeRules: Sendable {
             }
             let state = volume.state(attached: false)
             guard state == .available else {
-                throw CloudError(.incorrectState(.volume, id: id, state: state.rawValue), "Volume '\(id)' is not 'available': it is '\(state.rawValue)'.")
+                throw CloudError(
+                    .incorrectState(.volume, id: id, state: state.rawValue), "Volume '\(id)' is not 'available': it is '\(state.rawValue)'."
+                )
             }
             guard instance.state == .running || instance.state == .stopped || instance.state == .pending else {
                 throw CloudError(
@@ -155,8 +162,9 @@ struct VolumeRules: Sendable {
                     "Invalid value '\(device)' for unixDevice. Attachment point \(device) is already in use")
             }
             try op.endDryRun(dryRun)
-            let row = AttachmentRow(
+            var row = AttachmentRow(
                 id: attachmentID, volumeID: id, instanceID: instanceID, accountID: op.accountID, device: device, attachedAt: op.now)
+            row.generation = try VolumeStore.firstGeneration(tx, volumeID: id)
             try VolumeStore.insert(tx, row)
             try AuditStore.record(tx, op, action: "AttachVolume", resource: "\(id) \(instanceID)", detail: device.text)
             return row
@@ -170,7 +178,8 @@ struct VolumeRules: Sendable {
             let volume = try VolumeStore.fetch(tx, id: id, accountID: op.accountID)
             guard let row = try VolumeStore.attachments(tx, volumeIDs: [id]).first else {
                 let state = volume.state(attached: false).rawValue
-                throw CloudError(.incorrectState(.volume, id: id, state: state), "Volume '\(id)' is in the '\(state)' state: it is not attached.")
+                throw CloudError(
+                    .incorrectState(.volume, id: id, state: state), "Volume '\(id)' is in the '\(state)' state: it is not attached.")
             }
             if let instance, instance != row.instanceID { throw Self.notAttached(id, "instance '\(instance)'") }
             if let device, !device.isEmpty {
@@ -192,7 +201,8 @@ struct VolumeRules: Sendable {
         CloudError(.named(code: "InvalidAttachment.NotFound", status: 400), "The volume '\(id)' is not attached to \(what).")
     }
 
-    /// A point in time at the answer: the storage controller is asked within the call, and when it cannot take the snapshot now, there is none.
+    /// A point in time at the answer: the storage controller is asked within the call, and when it cannot take the snapshot now, there
+    /// is none.
     func snapshot(
         volume id: String, description: String, tags: [ResourceTag], dryRun: Bool?, _ op: OperationContext
     ) async throws(CloudError) -> SnapshotRow {
@@ -202,7 +212,9 @@ struct VolumeRules: Sendable {
             let volume = try VolumeStore.fetch(tx, id: id, accountID: op.accountID)
             let state = volume.state(attached: false)
             guard state == .available else {
-                throw CloudError(.incorrectState(.volume, id: id, state: state.rawValue), "Volume '\(id)' is not 'available': it is '\(state.rawValue)'.")
+                throw CloudError(
+                    .incorrectState(.volume, id: id, state: state.rawValue), "Volume '\(id)' is not 'available': it is '\(state.rawValue)'."
+                )
             }
             let count = try SnapshotStore.count(tx, accountID: op.accountID)
             guard count < limit else { throw CloudError(.limitExceeded(.snapshots, asked: count + 1, limit: limit)) }
@@ -219,7 +231,8 @@ struct VolumeRules: Sendable {
             try await cloud.faults.point("snapshot.committed")
             let (client, _) = try await cloud.cluster.storage(zone: row.zone)
             let answer = try await client.createSnapshot(
-                SC.CreateSnapshot(snapshotId: row.id, volumeId: row.volumeID, generation: Int(row.generation)), cloud.callContext(op.requestID))
+                SC.CreateSnapshot(snapshotId: row.id, volumeId: row.volumeID, generation: Int(row.generation)),
+                cloud.callContext(op.requestID))
             guard let state = answer.snapshot else { return row }
             let (seen, progress) = (state.stamped, state.progress ?? 0)
             try await cloud.pool.transaction { tx in

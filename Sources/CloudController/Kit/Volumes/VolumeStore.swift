@@ -52,14 +52,18 @@ public enum VolumeStore {
             INSERT INTO cloud.volumes (id, account_id, zone, size_gib, snapshot_id, volume_type, iops, created_at, desired, generation)
             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)
             """,
-            .text(v.id), .text(v.accountID), .text(v.zone), SQLValue(v.sizeGiB), SQLValue(v.snapshotID), .text(v.volumeType), SQLValue(v.iops),
+            .text(v.id), .text(v.accountID), .text(v.zone), SQLValue(v.sizeGiB), SQLValue(v.snapshotID), .text(v.volumeType),
+            SQLValue(v.iops),
             .timestamp(v.createdAt), .text(v.desired.rawValue), .integer(v.generation))
         try tx.notify(NetworkStore.channel, "volume")
     }
 
     static func setDeleted(_ tx: Transaction, id: String) throws(CloudError) {
         try tx.execute(
-            "UPDATE cloud.volumes SET desired = 'deleted', generation = generation + 1 WHERE id = $1 AND desired <> 'deleted' AND finished_at IS NULL",
+            """
+            UPDATE cloud.volumes SET desired = 'deleted', generation = generation + 1
+            WHERE id = $1 AND desired <> 'deleted' AND finished_at IS NULL
+            """,
             .text(id))
         try tx.notify(NetworkStore.channel, "volume")
     }
@@ -77,14 +81,16 @@ public enum VolumeStore {
 
     static func overtake(_ tx: Transaction, id: String, generation: Int64, newest: Int64) throws(CloudError) {
         try tx.execute(
-            "UPDATE cloud.volumes SET generation = $3 WHERE id = $1 AND generation = $2", .text(id), .integer(generation), .integer(newest + 1))
+            "UPDATE cloud.volumes SET generation = $3 WHERE id = $1 AND generation = $2", .text(id), .integer(generation),
+            .integer(newest + 1))
     }
 
     /// - Returns: whether this call closed the row.
     @discardableResult
     static func finish(_ tx: Transaction, id: String, generation: Int64, now: Timestamp) throws(CloudError) -> Bool {
         try tx.execute(
-            "UPDATE cloud.volumes SET finished_at = $3 WHERE id = $1 AND generation = $2 AND finished_at IS NULL", .text(id), .integer(generation),
+            "UPDATE cloud.volumes SET finished_at = $3 WHERE id = $1 AND generation = $2 AND finished_at IS NULL", .text(id),
+            .integer(generation),
             .timestamp(now)
         ).affected == 1
     }
@@ -99,13 +105,15 @@ public enum VolumeStore {
     /// Attachments that are not over.
     public static func attachments(_ tx: Transaction, volumeIDs: [String]) throws(CloudError) -> [AttachmentRow] {
         try tx.execute(
-            "SELECT * FROM cloud.attachments WHERE volume_id = ANY($1) AND finished_at IS NULL ORDER BY attached_at, id", .textArray(volumeIDs)
+            "SELECT * FROM cloud.attachments WHERE volume_id = ANY($1) AND finished_at IS NULL ORDER BY attached_at, id",
+            .textArray(volumeIDs)
         ).compactMap { attachment($0) }
     }
 
     public static func attachments(_ tx: Transaction, instanceIDs: [String]) throws(CloudError) -> [AttachmentRow] {
         try tx.execute(
-            "SELECT * FROM cloud.attachments WHERE instance_id = ANY($1) AND finished_at IS NULL ORDER BY device_letter", .textArray(instanceIDs)
+            "SELECT * FROM cloud.attachments WHERE instance_id = ANY($1) AND finished_at IS NULL ORDER BY device_letter",
+            .textArray(instanceIDs)
         ).compactMap { attachment($0) }
     }
 
@@ -113,10 +121,19 @@ public enum VolumeStore {
         try tx.execute("SELECT * FROM cloud.attachments WHERE finished_at IS NULL ORDER BY attached_at, id").compactMap { attachment($0) }
     }
 
+    /// Nodes fence a volume's commands by volume, not by attachment: a new attachment begins above all earlier ones.
+    static func firstGeneration(_ tx: Transaction, volumeID: String) throws(CloudError) -> Int64 {
+        try tx.execute(
+            "SELECT coalesce(max(greatest(generation, observed_generation)), 0) + 1 AS g FROM cloud.attachments WHERE volume_id = $1",
+            .text(volumeID)
+        ).first?.int64("g") ?? 1
+    }
+
     static func insert(_ tx: Transaction, _ a: AttachmentRow) throws(CloudError) {
         try tx.execute(
             """
-            INSERT INTO cloud.attachments (id, volume_id, instance_id, account_id, device, device_letter, delete_on_termination, attached_at, desired,
+            INSERT INTO cloud.attachments (id, volume_id, instance_id, account_id, device, device_letter, delete_on_termination,
+                attached_at, desired,
                 generation)
             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10)
             """,
@@ -129,7 +146,7 @@ public enum VolumeStore {
     static func setDetached(_ tx: Transaction, id: String, force: Bool, error: String = "") throws(CloudError) {
         try tx.execute(
             """
-            UPDATE cloud.attachments SET desired = 'detached', force = $2, generation = generation + 1,
+            UPDATE cloud.attachments SET desired = 'detached', force = $2, generation = greatest(generation, observed_generation) + 1,
                 observed_error = CASE WHEN $3 = '' THEN observed_error ELSE $3 END
             WHERE id = $1 AND finished_at IS NULL AND (desired <> 'detached' OR ($2 AND NOT force))
             """,
@@ -150,7 +167,8 @@ public enum VolumeStore {
 
     static func overtake(_ tx: Transaction, attachment id: String, generation: Int64, newest: Int64) throws(CloudError) {
         try tx.execute(
-            "UPDATE cloud.attachments SET generation = $3 WHERE id = $1 AND generation = $2", .text(id), .integer(generation), .integer(newest + 1)
+            "UPDATE cloud.attachments SET generation = $3 WHERE id = $1 AND generation = $2", .text(id), .integer(generation),
+            .integer(newest + 1)
         )
     }
 
@@ -168,6 +186,13 @@ public enum VolumeStore {
             if a.deleteOnTermination { try setDeleted(tx, id: a.volumeID) }
         }
         try tx.notify(NetworkStore.channel, "volume")
+    }
+
+    /// Rows that nobody can ask for any more.
+    static func forget(_ tx: Transaction, before moment: Timestamp) throws(CloudError) {
+        try tx.execute("DELETE FROM cloud.attachments WHERE finished_at < $1", .timestamp(moment))
+        try tx.execute("DELETE FROM cloud.volumes WHERE finished_at < $1", .timestamp(moment))
+        try tx.execute("DELETE FROM cloud.snapshots WHERE finished_at < $1", .timestamp(moment))
     }
 
     // MARK: rows
@@ -189,7 +214,8 @@ public enum VolumeStore {
     private static func attachment(_ r: Row) -> AttachmentRow? {
         guard let device = try? DeviceName(parsing: r.text("device")) else { return nil }
         var a = AttachmentRow(
-            id: r.text("id"), volumeID: r.text("volume_id"), instanceID: r.text("instance_id"), accountID: r.text("account_id"), device: device,
+            id: r.text("id"), volumeID: r.text("volume_id"), instanceID: r.text("instance_id"), accountID: r.text("account_id"),
+            device: device,
             deleteOnTermination: r.bool("delete_on_termination"), attachedAt: r.timestamp("attached_at"))
         a.desired = DesiredAttachment(rawValue: r.text("desired")) ?? .attached
         a.generation = r.int64("generation")

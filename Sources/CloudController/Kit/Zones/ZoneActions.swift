@@ -3,7 +3,9 @@ import Database
 public import Domain
 
 extension EC2Actions: EC2ZonesActions {
-    public func describeRegions(_ request: EC2.DescribeRegions, _ op: OperationContext) async throws(CloudError) -> EC2.DescribeRegionsResponse {
+    public func describeRegions(_ request: EC2.DescribeRegions, _ op: OperationContext) async throws(CloudError)
+        -> EC2.DescribeRegionsResponse
+    {
         let filters = try Filters(request.filters, known: ["endpoint", "region-name", "opt-in-status"])
         let settings = cloud.settings
         if let name = request.regionNames.first(where: { $0 != settings.region }) {

@@ -63,7 +63,7 @@ public enum DomainXML {
             ])
         x.empty("source", [("file", d.root.path)])
         x.empty("target", [("dev", "vda"), ("bus", "virtio")])
-        x.element("serial", "root-" + d.instanceID)
+        x.element("serial", "root")
         x.close()
         for volume in d.volumes { disk(volume, &x) }
         x.open("interface", [("type", "bridge")])

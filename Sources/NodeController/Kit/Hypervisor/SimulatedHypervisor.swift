@@ -269,7 +269,7 @@ public final class SimulatedHypervisor: Hypervisor {
         return DomainStatus(
             name: name, uuid: DomainXML.uuid(instanceID: name), instanceID: name, state: machine.state, cores: machine.specification.cores,
             memoryMiB: machine.specification.memoryMiB,
-            diskSerials: ["root-" + name] + (machine.state.isActive ? machine.disks : machine.specification.volumes).map(\.serial))
+            diskSerials: ["root"] + (machine.state.isActive ? machine.disks : machine.specification.volumes).map(\.serial))
     }
 
     public func attachDisk(_ disk: NetworkDisk, to name: String) async throws(CloudError) {

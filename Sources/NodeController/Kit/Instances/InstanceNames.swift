@@ -1,10 +1,13 @@
 /// Names on the host that are made from an instance id. Domains are named by the id itself.
 public enum InstanceNames {
+    /// Every interface whose name begins so is the host's side of an instance.
+    public static let tapPrefix = "kn"
+
     /// The host's side of the instance's network interface: at most 15 bytes (IFNAMSIZ), and not `vnet…`, which libvirt would replace.
     /// Of a 17-digit id the last 12 digits are used: 48 random bits are unique on one node.
     public static func tap(_ instanceID: String) -> String {
         let digits = instanceID.split(separator: "-").last.map(String.init) ?? instanceID
-        return "kn" + digits.suffix(12)
+        return tapPrefix + digits.suffix(12)
     }
 
     /// Whether a domain of this name may be one of Karri's: `i-` and 8 or 17 hexadecimal digits.

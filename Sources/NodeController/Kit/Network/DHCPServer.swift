@@ -14,7 +14,9 @@ struct DHCPServer: Sendable {
         let settings = settings
         let (isSameConfiguration, isSameHosts) = try await BlockingPool.run { () throws(CloudError) -> (Bool, Bool) in
             try FileSystem.makeFolder(settings.runFolder)
-            let same = ((try? FileSystem.read(settings.dhcpConfiguration)) == configuration, (try? FileSystem.read(settings.dhcpHosts)) == hosts)
+            let same = (
+                (try? FileSystem.read(settings.dhcpConfiguration)) == configuration, (try? FileSystem.read(settings.dhcpHosts)) == hosts
+            )
             if !same.0 { try FileSystem.writeAtomically(configuration, to: settings.dhcpConfiguration) }
             if !same.1 { try FileSystem.writeAtomically(hosts, to: settings.dhcpHosts) }
             return same

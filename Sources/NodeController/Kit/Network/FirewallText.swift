@@ -3,7 +3,8 @@ import Domain
 // The whole firewall of a node as one nft transaction. Two tables, both ours alone:
 //
 //   bridge  every frame that an instance sends must carry the MAC and the IP that belong to its tap; all else is dropped, IPv6 and
-//           VLANs included. Every port of our bridge is an instance's tap; a tap that is not in the sets may not send anything.
+//           VLANs included. A tap that is not in the sets (an instance that is gone, or not yet there) may not send anything; taps are told
+//           by the beginning of their names, because not every kernel can tell the bridge (nft_meta_bridge).
 //   ip      security groups, translation of public addresses, and what instances may say to the host.
 //
 // Ports of the bridge are isolated and the host answers ARP for all (proxy ARP), so every packet between instances is routed by the
@@ -38,7 +39,7 @@ enum FirewallText {
             \(set("addresses", "ifname . ether_addr . ipv4_addr", addresses))\
               chain pre {
                 type filter hook prerouting priority -300; policy accept;
-                meta ibrname != "\(settings.bridge)" accept
+                iifname != "\(InstanceNames.tapPrefix)*" accept
                 iifname . ether saddr != @macs counter drop
                 ether type arp goto from_arp
                 ether type ip goto from_ip

@@ -6,13 +6,15 @@ struct HostCommands: Sendable {
     let settings: NetworkSettings
     let runner: any CommandRunning
 
-    /// What our bridge needs of the kernel. The first four are the bridge's own; the others are the whole host's (their old values are
-    /// kept for `restore`).
+    /// What our bridge needs of the kernel. These are the bridge's own; `hostWide` has no smaller place than the host, and its old values
+    /// are kept for `restore`.
     private var own: [(String, String)] {
         let ip = "/proc/sys/net/ipv4/conf/\(settings.bridge)"
         return [
             // Instances reach each other through the host only, which answers ARP for all of them, also back out of the same port.
             ("\(ip)/proxy_arp", "1"), ("\(ip)/proxy_arp_pvlan", "1"), ("\(ip)/send_redirects", "0"), ("\(ip)/forwarding", "1"),
+            // The kernel would wait up to 0.8 s before it answers ARP for another (arp(7), proxy_delay).
+            ("/proc/sys/net/ipv4/neigh/\(settings.bridge)/proxy_delay", "0"),
             ("/proc/sys/net/ipv6/conf/\(settings.bridge)/disable_ipv6", "1"),
         ]
     }
@@ -114,7 +116,9 @@ struct HostCommands: Sendable {
     func hasFirewall() async throws(CloudError) -> Bool {
         for family in ["bridge", "ip"] {
             let result = try await runner.run(Command("nft", ["list", "chains", family], outputLimit: 1 << 20))
-            guard result.status == 0, result.text.split(separator: "\n").contains("table \(family) \(settings.table) {") else { return false }
+            guard result.status == 0, result.text.split(separator: "\n").contains("table \(family) \(settings.table) {") else {
+                return false
+            }
         }
         return true
     }

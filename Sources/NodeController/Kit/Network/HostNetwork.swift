@@ -41,7 +41,8 @@ public actor HostNetwork: NodeNetwork, Service {
 
     /// - Parameter storage: keeps the newest network and the host's old kernel settings.
     public init(
-        settings: NetworkSettings, storage: any JournalStorage, clock: any Clock, logger: Logger, runner: any CommandRunning = CommandRunner()
+        settings: NetworkSettings, storage: any JournalStorage, clock: any Clock, logger: Logger,
+        runner: any CommandRunning = CommandRunner()
     ) {
         self.settings = settings
         commands = HostCommands(settings: settings, runner: runner)
@@ -86,7 +87,8 @@ public actor HostNetwork: NodeNetwork, Service {
         } catch {
             // The next network will not have the instance either.
             logger.warning(
-                "an instance's network could not be removed", metadata: ["instance": "\(instanceID)", "error": "\(DaemonFailure.text(error))"])
+                "an instance's network could not be removed",
+                metadata: ["instance": "\(instanceID)", "error": "\(DaemonFailure.text(error))"])
         }
         await gate.leave()
     }
@@ -122,6 +124,7 @@ public actor HostNetwork: NodeNetwork, Service {
                 let server = await dhcp.running()
                 if !isInForce || !hasFirewall || server == nil {
                     logger.info("putting the network in force", metadata: ["generation": "\(generation)"])
+                    isInForce = false
                     try await putInForce(there.model, there.state, generation: generation)
                 }
             }

@@ -30,5 +30,5 @@ public struct NetworkSettings: Sendable, Equatable {
 
     var dhcpConfiguration: String { "\(runFolder)/\(bridge).dnsmasq" }
     var dhcpHosts: String { "\(runFolder)/\(bridge).hosts" }
-    var dhcpPID: String { "\(runFolder)/\(bridge).pid" }
+    public var dhcpPID: String { "\(runFolder)/\(bridge).pid" }
 }

@@ -38,5 +38,6 @@ struct NetworkStore: Sendable {
     func clear() async throws(CloudError) {
         try await storage.remove(Self.folder, "desired")
         try await storage.remove(Self.folder, "host")
+        try await storage.remove(Self.folder, "metadata")
     }
 }

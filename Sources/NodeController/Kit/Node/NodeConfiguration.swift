@@ -50,6 +50,7 @@ public struct NodeConfiguration: DaemonConfiguration {
     public let pollSeconds: Int
     public let vnc: Bool
     public let volumeTLS: Bool
+    public let metadataPort: Int
     private let cores, memoryMiB, diskGiB: Int?
     /// For the parts of the node that read keys of their own (`Kit/Network`).
     public let values: ConfigurationValues
@@ -77,6 +78,7 @@ public struct NodeConfiguration: DaemonConfiguration {
         pollSeconds = values.integer("poll_seconds")
         vnc = values.boolean("vnc")
         volumeTLS = values.boolean("volume_tls")
+        metadataPort = values.integer("metadata_port")
         self.values = values
     }
 

@@ -53,6 +53,16 @@ public struct HTTPClientResponse: Sendable {
     public let peerCertificateDER: [UInt8]?
 
     public var isSuccess: Bool { (200..<300).contains(status) }
+
+    public init(
+        status: Int, headers: HTTPHeaderList = HTTPHeaderList(), body: [UInt8] = [], received: Int = 0, peerCertificateDER: [UInt8]? = nil
+    ) {
+        self.status = status
+        self.headers = headers
+        self.body = body
+        self.received = received
+        self.peerCertificateDER = peerCertificateDER
+    }
 }
 
 /// Trust and identity of a TLS client.

@@ -103,8 +103,11 @@ struct RunCommand<Program: DaemonProgram>: AsyncParsableCommand {
             var services = try await Program.services(configuration, runtime)
             if values.integer("metrics_port") > 0 { services.append(Self.adminListener(values.integer("metrics_port"), runtime)) }
             services.append(ReadinessService(runtime: runtime))
+            // Its own lines say nothing that ours do not.
+            var quiet = runtime.logger
+            quiet.logLevel = .warning
             var group = ServiceGroupConfiguration(
-                services: services, gracefulShutdownSignals: [.sigterm, .sigint], logger: runtime.logger)
+                services: services, gracefulShutdownSignals: [.sigterm, .sigint], logger: quiet)
             group.maximumGracefulShutdownDuration = .seconds(values.integer("stop_seconds"))
             group.maximumCancellationDuration = .seconds(5)
             try await ServiceGroup(configuration: group).run()

@@ -55,6 +55,8 @@ public struct BodyWriter: Sendable {
 public struct HTTPLimits: Sendable {
     /// Connections at once. Too high: out of descriptors. Too low: clients wait in the backlog.
     public var connections: Int
+    /// Connections at once from one address; more are closed at once. Too high: one client takes all of `connections` from the others.
+    public var connectionsPerPeer: Int
     /// Bytes of all header fields. Too high: memory for anybody. Too low: long signed URLs and metadata headers fail.
     public var headerBytes: Int
     /// How long a connection may lie idle, or take to send the head of a request. Too high: idle connections use up `connections`.
@@ -66,10 +68,11 @@ public struct HTTPLimits: Sendable {
     public var drainBytes: Int
 
     public init(
-        connections: Int = 1024, headerBytes: Int = 64 * 1024, idleSeconds: Int = 60, slowSeconds: Int = 30, slowBytes: Int = 256,
-        drainBytes: Int = 64 * 1024
+        connections: Int = 1024, connectionsPerPeer: Int = .max, headerBytes: Int = 64 * 1024, idleSeconds: Int = 60,
+        slowSeconds: Int = 30, slowBytes: Int = 256, drainBytes: Int = 64 * 1024
     ) {
         self.connections = connections
+        self.connectionsPerPeer = connectionsPerPeer
         self.headerBytes = headerBytes
         self.idleSeconds = idleSeconds
         self.slowSeconds = slowSeconds

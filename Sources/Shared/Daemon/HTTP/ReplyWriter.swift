@@ -128,7 +128,7 @@ struct ReplyWriter {
         while position < end {
             let want = min(Self.piece, end - position)
             let at = position
-            let buffer = try await NIOThreadPool.singleton.runIfActive { () throws -> ByteBuffer in
+            let buffer = try await BlockingPool.threads.runIfActive { () throws -> ByteBuffer in
                 var buffer = ByteBuffer()
                 buffer.reserveCapacity(want)
                 let got = buffer.writeWithUnsafeMutableBytes(minimumWritableBytes: want) { bytes in

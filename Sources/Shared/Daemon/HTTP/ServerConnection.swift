@@ -36,6 +36,7 @@ struct ServerConnection: ServerChildChannel {
     let random: any Workflow.Random
     let clock: any Workflow.Clock
     let statistics: ListenerStatistics
+    let peers = PeerCounts()
     let handler: @Sendable (HTTPRequest) async -> HTTPReply
 
     func setup(channel: any Channel, logger: Logger) -> EventLoopFuture<Value> {
@@ -61,6 +62,10 @@ struct ServerConnection: ServerChildChannel {
     }
 
     func handle(value: Value, logger: Logger) async {
+        let peer = value.channel.remoteAddress?.ipAddress ?? ""
+        let isWelcome = peers.enter(peer, limit: limits.connectionsPerPeer)
+        defer { peers.leave(peer) }
+        if !isWelcome { value.channel.close(promise: nil) }
         do {
             try await withTaskCancellationHandler {
                 try await value.executeThenClose { inbound, outbound in
@@ -212,6 +217,26 @@ struct ServerConnection: ServerChildChannel {
             && requestID.utf8.allSatisfy { c in
                 (0x30...0x39).contains(c) || (0x41...0x5a).contains(c) || (0x61...0x7a).contains(c) || c == 0x2d
             }
+    }
+}
+
+/// Open connections by the peer's address.
+final class PeerCounts: Sendable {
+    private let counts = Mutex<[String: Int]>([:])
+
+    /// - Returns: whether this one is within the limit. `leave` is due in both cases.
+    func enter(_ peer: String, limit: Int) -> Bool {
+        counts.withLock { counts in
+            counts[peer, default: 0] += 1
+            return counts[peer, default: 0] <= limit
+        }
+    }
+
+    func leave(_ peer: String) {
+        counts.withLock { counts in
+            let left = (counts[peer] ?? 1) - 1
+            counts[peer] = left > 0 ? left : nil
+        }
     }
 }
 

@@ -105,10 +105,10 @@ public enum InstancePlanner {
             // The disk is read from a stopped instance. A repeat of stop with the same generation is harmless.
             switch facts.state {
             case .stopped, .crashed: return .beginSave
-            case .pending, .running, .paused: return .stop(force: intent.force)
+            case .pending, .running, .paused, .failed: return .stop(force: intent.force)
             case .stopping: return .wait(.nodeWorking)
-            // It never had a disk, or has none any more: there is nothing to save.
-            case .failed, .terminating, .terminated: return .terminate(force: intent.force)
+            // It has no disk any more: there is nothing to save.
+            case .terminating, .terminated: return .terminate(force: intent.force)
             }
         }
     }

@@ -149,9 +149,10 @@ public enum AttachmentPlanner {
         case (_, .silent): return .wait
         case (.attached, .absent): return host == .running ? .attach : .wait
         case (.detached, .absent): return .detach(force: force)
-        case (_, .reported(let seen)) where seen.generation > generation: return .overtake(seen.generation)
+        case (.detached, .reported(let seen)) where seen.generation > generation: return .overtake(seen.generation)
         case (.attached, .reported(let seen)):
-            guard seen.generation == generation else { return host == .running ? .attach : .wait }
+            // Newer is as good: the order that starts an instance names its volumes and stamps them with the instance's generation.
+            guard seen.generation >= generation else { return host == .running ? .attach : .wait }
             switch seen.state {
             case .attaching: return .wait
             case .attached: return .settled
@@ -200,7 +201,8 @@ public struct DeviceName: Sendable, Hashable, CustomStringConvertible {
         }
         throw CloudError(
             .invalidParameter("Device"),
-            "Value (\(text.prefix(40))) for parameter device is invalid. \(text.prefix(40)) is not a valid device name (/dev/sdb … /dev/sdz).")
+            "Value (\(text.prefix(40))) for parameter device is invalid. It is not a valid device name (/dev/sdb … /dev/sdz)."
+        )
     }
     public var description: String { text }
 }

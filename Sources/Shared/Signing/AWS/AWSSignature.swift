@@ -3,8 +3,8 @@ public import Domain
 /// Amazon's request signatures: version 2 (query of EC2, header and query of S3) and version 4 (header and query of both).
 ///
 /// First `parse`, which gives the access key id; the caller fetches the secret; then `verify`. Sources: AWS General Reference
-/// "Signature Version 4", "Signature Version 2"; S3 API Reference "Authenticating requests"; what clients really send is in
-/// `reference/soap.md` §2, §4 and `reference/ec2.md` §1.
+/// "Signature Version 4", "Signature Version 2"; S3 API Reference "Authenticating requests"; what clients really send is recorded in
+/// `Tests/SigningTests/Golden/requests`.
 public enum AWSSignature {
     public enum Service: Sendable, Equatable {
         /// EC2, IAM, STS: version 2 in parameters, version 4; paths are normalised.
@@ -35,7 +35,8 @@ public enum AWSSignature {
         guard mechanisms > 0 else { return nil }
         guard mechanisms == 1, authorizations.count <= 1 else {
             throw refusal(
-                service, "InvalidArgument", "Only one auth mechanism allowed; only the X-Amz-Algorithm query parameter, Signature query "
+                service, "InvalidArgument",
+                "Only one auth mechanism allowed; only the X-Amz-Algorithm query parameter, Signature query "
                     + "string parameter or the Authorization header should be specified")
         }
         if let authorization = authorizations.first {
@@ -71,7 +72,8 @@ public enum AWSSignature {
         var fields: [String: String] = [:]
         for part in text.split(separator: ",") {
             let pair = part.split(separator: "=", maxSplits: 1, omittingEmptySubsequences: false)
-            guard pair.count == 2, fields.updateValue(String(pair[1]).collapsedSpaces, forKey: String(pair[0]).collapsedSpaces) == nil else {
+            guard pair.count == 2, fields.updateValue(String(pair[1]).collapsedSpaces, forKey: String(pair[0]).collapsedSpaces) == nil
+            else {
                 throw refusal(service, malformed, "The authorization header is malformed: a component has no value or is repeated")
             }
         }
@@ -79,7 +81,8 @@ public enum AWSSignature {
             throw refusal(service, malformed, "The authorization header is malformed; the Credential is malformed")
         }
         guard let signature = Self.signature(hex: fields["Signature"]), let signedHeaders = fields["SignedHeaders"] else {
-            throw refusal(service, malformed, "The authorization header requires three components: Credential, SignedHeaders, and Signature")
+            throw refusal(
+                service, malformed, "The authorization header requires three components: Credential, SignedHeaders, and Signature")
         }
         let signed = try Self.signedHeaders(signedHeaders, request, service, presigned: false)
         let dateHeader = request.first("x-amz-date") != nil ? "x-amz-date" : "date"
@@ -128,7 +131,8 @@ public enum AWSSignature {
             let signatureText = try only("X-Amz-Signature")
         else {
             throw refusal(
-                service, code, "Query-string authentication version 4 requires the X-Amz-Algorithm, X-Amz-Credential, X-Amz-Signature, "
+                service, code,
+                "Query-string authentication version 4 requires the X-Amz-Algorithm, X-Amz-Credential, X-Amz-Signature, "
                     + "X-Amz-Date, X-Amz-SignedHeaders, and X-Amz-Expires parameters.")
         }
         if algorithm == "AWS4-ECDSA-P256-SHA256" {

@@ -193,7 +193,8 @@ public struct ChunkDecoder {
             try endTrailers()
             return
         }
-        let malformed = CloudError(.named(code: "MalformedTrailerError", status: 400), "The request contained trailing data that was not well-formed")
+        let malformed = CloudError(
+            .named(code: "MalformedTrailerError", status: 400), "The request contained trailing data that was not well-formed")
         guard hasTrailer, let colon = text.firstIndex(of: 0x3a), trailers.count < Self.mostTrailers else { throw malformed }
         let name = String(decoding: text[..<colon], as: UTF8.self).collapsedSpaces.asciiLowercased
         let value = String(decoding: text[(colon + 1)...], as: UTF8.self).collapsedSpaces

@@ -112,7 +112,8 @@ public struct ParsedSignature: Sendable {
         }
         guard right else { throw CloudError(.unauthenticated(.badSignature), context: "SigV2 of \(accessKeyID) does not match") }
         guard now <= v2.notAfter else {
-            throw v2.isExpiringURL ? late("Request has expired") : CloudError(.unauthenticated(.expired), context: "valid until \(v2.notAfter)")
+            throw v2.isExpiringURL
+                ? late("Request has expired") : CloudError(.unauthenticated(.expired), context: "valid until \(v2.notAfter)")
         }
         if let notBefore = v2.notBefore, now < notBefore {
             throw CloudError(.unauthenticated(.notYetValid), context: "valid from \(notBefore)")

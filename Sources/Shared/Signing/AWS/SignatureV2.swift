@@ -25,7 +25,8 @@ enum SignatureV2 {
         }
         if let version = try only("SignatureVersion"), version != "2" {
             throw CloudError(
-                .invalidParameter("SignatureVersion"), "The value '\(version)' of SignatureVersion is not supported: use 2, or Signature Version 4")
+                .invalidParameter("SignatureVersion"),
+                "The value '\(version)' of SignatureVersion is not supported: use 2, or Signature Version 4")
         }
         let sha256: Bool
         switch try only("SignatureMethod") {

@@ -27,7 +27,8 @@ public struct OpenSSHKey: Sendable, Equatable {
             if words.count >= 2 {
                 blob = Base64.decode(words[1], strict: true)
                 comment = words.count == 3 ? words[2].collapsedSpaces : ""
-                guard let named = Kind(rawValue: words[0].collapsedSpaces), let blob, blob.starts(with: SSHWire.string(Array(named.rawValue.utf8)))
+                guard let named = Kind(rawValue: words[0].collapsedSpaces), let blob,
+                    blob.starts(with: SSHWire.string(Array(named.rawValue.utf8)))
                 else { throw refusal }
             } else {
                 blob = words.first.flatMap { Base64.decode($0) }

@@ -64,7 +64,10 @@ enum PEM {
 enum SSHWire {
     static func string(_ bytes: [UInt8]) -> [UInt8] {
         let n = UInt32(bytes.count)
-        return [UInt8(truncatingIfNeeded: n >> 24), UInt8(truncatingIfNeeded: n >> 16), UInt8(truncatingIfNeeded: n >> 8), UInt8(truncatingIfNeeded: n)] + bytes
+        return [
+            UInt8(truncatingIfNeeded: n >> 24), UInt8(truncatingIfNeeded: n >> 16), UInt8(truncatingIfNeeded: n >> 8),
+            UInt8(truncatingIfNeeded: n),
+        ] + bytes
     }
 
     /// A positive `mpint`: a zero byte goes in front when the highest bit is set.

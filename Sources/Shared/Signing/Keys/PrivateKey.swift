@@ -62,7 +62,7 @@ public final class PrivateKey: Sendable {
     }
 
     /// RSA PKCS#1 v1.5 decryption, as AMI manifests use it.
-    /// - Throws: `.named("InvalidManifest")`-free general refusal `.invalidParameter("key")`: it does not say why (a padding oracle).
+    /// - Throws: `.invalidParameter("key")`, the same for every cause: why it failed would be a padding oracle.
     public func unwrap(_ wrapped: some Collection<UInt8>) throws(CloudError) -> [UInt8] {
         let refusal = CloudError(.invalidParameter("key"), "The key cannot be unwrapped: it was not wrapped for this certificate")
         let wrapped = Array(wrapped)
@@ -110,7 +110,8 @@ public final class PrivateKey: Sendable {
             pad += 1
         }
         let none = SSHWire.string(Array("none".utf8))
-        let whole = Array("openssh-key-v1\0".utf8) + none + none + SSHWire.string([]) + [0, 0, 0, 1] + SSHWire.string(blob) + SSHWire.string(secret)
+        let whole =
+            Array("openssh-key-v1\0".utf8) + none + none + SSHWire.string([]) + [0, 0, 0, 1] + SSHWire.string(blob) + SSHWire.string(secret)
         return PEM.wrap("OPENSSH PRIVATE KEY", whole, columns: 70)
     }
 }

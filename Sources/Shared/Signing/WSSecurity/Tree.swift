@@ -158,6 +158,8 @@ enum Canonical {
             }
             return 0
         }
+        // libxml2's error handler belongs to the thread, and any thread may be ours now; C14N knows no quiet option.
+        karri_xml_silence()
         let result: Int32
         if prefixes.isEmpty {
             result = xmlC14NExecute(document, visible, root, mode, nil, 0, buffer)

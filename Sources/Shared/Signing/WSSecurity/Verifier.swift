@@ -5,7 +5,7 @@ import Wire
 /// WS-Security with X.509 signatures (OASIS SOAP Message Security 1.1, X.509 Token Profile 1.1), the one shape that EC2's clients and
 /// our daemons use; everything else is refused.
 ///
-/// The order, cheap checks first (`reference/soap.md` §7.6): safe parse; root, Header, Body; one Security with a closed set of
+/// The order, cheap checks first: safe parse; root, Header, Body; one Security with a closed set of
 /// children; SignedInfo's shape and algorithms from a table; KeyInfo to the one token; the certificate; the signature over the
 /// canonical SignedInfo; each reference's node, which must be *the* Body, Timestamp or header block by pointer, and its digest; the
 /// required set; freshness; the certificate's registration; only then the replay cache. Every failure looks the same outside.
@@ -371,7 +371,8 @@ private struct Verification {
         }
         guard now <= expires else { throw CloudError(.unauthenticated(.expired), context: "WS-Security: expired \(expires), now \(now)") }
         if let notBefore = policy.notBefore, created < notBefore {
-            throw CloudError(.unauthenticated(.expired), context: "WS-Security: created \(created), before this process began at \(notBefore)")
+            throw CloudError(
+                .unauthenticated(.expired), context: "WS-Security: created \(created), before this process began at \(notBefore)")
         }
         return (created, expires)
     }

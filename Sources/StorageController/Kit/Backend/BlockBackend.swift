@@ -36,7 +36,7 @@ public struct ExportGrant: Sendable, Equatable, Hashable {
     public let attachment: String
     /// What the node must know to reach it: 128 random bits.
     public let secretName: String
-    /// The node's name in its certificate: no other certificate of the cloud may connect. Empty: any.
+    /// The common name in the node's certificate: no other certificate of the cloud may connect. Empty: any.
     public let node: String
 
     public init(attachment: String, secretName: String, node: String) {

@@ -88,12 +88,15 @@ struct VolumeDaemon: Sendable {
         throw CloudError(.unavailable("The volume"), context: "the daemon of \(id) does not end")
     }
 
-    /// The process behind the pid file is gone. QEMU keeps a lock on it while it lives.
+    /// The daemon is gone: nobody listens, and the process of the pid file is no more, is a zombie that nobody collects, or is another
+    /// program by now (after a restart of the host the numbers begin again).
     private func hasEnded() async throws(CloudError) -> Bool {
-        guard let text = try? FileSystem.read(layout.pid(id), limit: 64), let pid = pid_t(Self.trimmed(text)), pid > 1 else {
-            return try await session({ _ throws(CloudError) in true }) == nil
-        }
-        return kill(pid, 0) != 0 && errno == ESRCH
+        guard try await session({ _ throws(CloudError) in true }) == nil else { return false }
+        guard let text = try? FileSystem.read(layout.pid(id), limit: 64), let pid = pid_t(Self.trimmed(text)), pid > 1,
+            let command = try? FileSystem.read("/proc/\(pid)/cmdline", limit: 65_536)
+        else { return true }
+        // A zombie has no command line.
+        return !String(decoding: command, as: UTF8.self).contains(layout.socket(id))
     }
 
     // MARK: inside a session

@@ -4,8 +4,8 @@ import Wire
 /// The three ways in which a request gives an ACL: a canned name, grant headers, or a document.
 enum ACLParsing {
     private static let grantHeaders: [(String, AccessControlList.Permission)] = [
-        ("x-amz-grant-full-control", .fullControl), ("x-amz-grant-read", .read), ("x-amz-grant-write", .write),
-        ("x-amz-grant-read-acp", .readACP), ("x-amz-grant-write-acp", .writeACP),
+        ("x-amz-grant-read", .read), ("x-amz-grant-write", .write), ("x-amz-grant-read-acp", .readACP),
+        ("x-amz-grant-write-acp", .writeACP), ("x-amz-grant-full-control", .fullControl),
     ]
 
     /// - Returns: `nil` when the headers say nothing of an ACL.
@@ -55,7 +55,9 @@ enum ACLParsing {
     /// An `AccessControlPolicy` document. Its owner must be the one that the thing has.
     static func fromDocument(_ bytes: [UInt8], owner: String) throws(CloudError) -> AccessControlList {
         let root = try S3Document.parse(bytes, root: "AccessControlPolicy")
-        if let named = root.first("Owner")?.first("ID")?.text, named.trimmed != owner { throw S3Failure.accessDenied("another owner in the ACL") }
+        if let named = root.first("Owner")?.first("ID")?.text, named.trimmed != owner {
+            throw S3Failure.accessDenied("another owner in the ACL")
+        }
         guard let list = root.first("AccessControlList") else { throw S3Failure.malformedXML("no AccessControlList") }
         var grants: [AccessControlList.Grant] = []
         for element in list.all("Grant") {
@@ -103,7 +105,7 @@ enum Tagging {
 
     private static func checked(_ tags: [(name: String, value: String)], limit: Int) throws(CloudError) -> [(name: String, value: String)] {
         guard tags.count <= limit else {
-            throw S3Failure.named("BadRequest", 400, "Object tags cannot be greater than \(limit)")
+            throw S3Failure.named("InvalidTag", 400, "There are at most \(limit) tags")
         }
         var names: Set<String> = []
         for tag in tags {
@@ -117,6 +119,6 @@ enum Tagging {
                 throw S3Failure.named("InvalidTag", 400, "Cannot provide multiple Tags with the same key")
             }
         }
-        return tags
+        return tags.sorted { $0.name < $1.name }
     }
 }

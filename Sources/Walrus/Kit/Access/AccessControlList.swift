@@ -54,13 +54,13 @@ public struct AccessControlList: Sendable, Equatable {
         let all = Grant(.canonicalUser(owner), .fullControl)
         switch name {
         case "private": grants = [all]
-        case "public-read": grants = [all, Grant(.allUsers, .read)]
-        case "public-read-write": grants = [all, Grant(.allUsers, .read), Grant(.allUsers, .write)]
-        case "authenticated-read": grants = [all, Grant(.authenticatedUsers, .read)]
+        case "public-read": grants = [Grant(.allUsers, .read), all]
+        case "public-read-write": grants = [Grant(.allUsers, .read), Grant(.allUsers, .write), all]
+        case "authenticated-read": grants = [Grant(.authenticatedUsers, .read), all]
         case "bucket-owner-read": grants = owner == bucketOwner ? [all] : [all, Grant(.canonicalUser(bucketOwner), .read)]
         case "bucket-owner-full-control": grants = owner == bucketOwner ? [all] : [all, Grant(.canonicalUser(bucketOwner), .fullControl)]
         case "aws-exec-read": grants = [all]
-        case "log-delivery-write": grants = [all, Grant(.logDelivery, .write), Grant(.logDelivery, .readACP)]
+        case "log-delivery-write": grants = [Grant(.logDelivery, .write), Grant(.logDelivery, .readACP), all]
         default: throw S3Failure.invalidArgument("The canned ACL '\(name)' is not known")
         }
     }

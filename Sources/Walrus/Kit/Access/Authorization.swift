@@ -60,7 +60,9 @@ enum Authorization {
     /// What to say of an object that is not there: those who may not list the bucket must not learn that.
     static func missing(_ r: Requester, _ bucket: BucketRecord, _ key: ObjectKey, _ action: String) throws(CloudError) -> CloudError {
         try identity(r, action, arn(bucket.name, key.text))
-        do throws(CloudError) { try Self.bucket(r, bucket, "s3:ListBucket", .read) } catch { return S3Failure.accessDenied("no list right") }
+        do throws(CloudError) { try Self.bucket(r, bucket, "s3:ListBucket", .read) } catch {
+            return S3Failure.accessDenied("no list right")
+        }
         return S3Failure.noSuchKey(key.text)
     }
 }

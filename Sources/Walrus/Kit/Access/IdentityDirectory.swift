@@ -25,7 +25,7 @@ struct IdentityDirectory: RequesterDirectory {
         let caller = credential.caller
         let requester = KnownRequester(
             accountID: caller.principal.accountID, canonicalID: caller.principal.canonicalUserID, arn: caller.principal.arn,
-            isSystem: caller.principal.isSystem
+            isRoot: caller.principal.isRoot, isSystem: caller.principal.isSystem
         ) { (action: String, resource: String) throws(CloudError) in
             try Authorizer.allow(caller, action: action, resource: resource)
         }

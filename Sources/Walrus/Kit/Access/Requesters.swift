@@ -6,6 +6,8 @@ struct KnownRequester: Sendable {
     /// The account's canonical user id: 64 hexadecimal digits.
     let canonicalID: String
     let arn: String
+    /// The account itself, not one of its users.
+    let isRoot: Bool
     /// The cloud itself: may read and write all buckets, for images and snapshots.
     let isSystem: Bool
     /// What the requester's own policies say. Throws `.forbidden`.

@@ -12,7 +12,9 @@ struct BucketActions: Sendable {
         let limit = try r.query.integer("max-buckets", 1...10_000) ?? 10_000
         let prefix = r.query["prefix"] ?? ""
         var after = ""
-        if let token = r.query.nonEmpty("continuation-token") { after = String(decoding: try ContinuationToken.decode(token), as: UTF8.self) }
+        if let token = r.query.nonEmpty("continuation-token") {
+            after = String(decoding: try ContinuationToken.decode(token), as: UTF8.self)
+        }
         let from = after
         let account = known.accountID
         var buckets = try await core.pool.read {

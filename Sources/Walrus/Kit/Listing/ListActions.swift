@@ -28,7 +28,9 @@ struct ListActions: Sendable {
         var owners: [String: OwnerNames] = [:]
         if wanted {
             for entry in entries {
-                if case .object(_, _, _, let account, _, _) = entry.kind, owners[account] == nil { owners[account] = try await core.owner(account) }
+                if case .object(_, _, _, let account, _, _) = entry.kind, owners[account] == nil {
+                    owners[account] = try await core.owner(account)
+                }
             }
         }
         return Page(entries: entries, isTruncated: isTruncated, owners: owners)
@@ -81,7 +83,8 @@ struct ListActions: Sendable {
         let name = try r.bucketName()
         return S3Document.reply("ListBucketResult", capacity: capacity(page)) { xml in
             xml.element("Name", name)
-            xml.element("Prefix", text(query.prefix, encoded))
+            // As it came: S3 encodes keys and markers here, and clients decode those only.
+            xml.element("Prefix", text(query.prefix, false))
             xml.element("Marker", text(marker, encoded))
             // Without a delimiter the last key is the next marker; S3 says it only with one.
             if page.isTruncated, !query.delimiter.isEmpty, let last = page.last { xml.element("NextMarker", text(last, encoded)) }
@@ -98,10 +101,10 @@ struct ListActions: Sendable {
         let encoded = try ListQuery.encoding(r.query)
         let startAfter = ListQuery.bytes(r.query, "start-after")
         let token = r.query["continuation-token"]
-        if let token, token.isEmpty { throw S3Failure.invalidArgument("The continuation token provided is incorrect") }
         let query = ListQuery(
             prefix: ListQuery.bytes(r.query, "prefix"), delimiter: ListQuery.bytes(r.query, "delimiter"),
-            after: try token.map { text throws(CloudError) in try ContinuationToken.decode(text) } ?? startAfter,
+            after: try r.query.nonEmpty("continuation-token").map { text throws(CloudError) in try ContinuationToken.decode(text) }
+                ?? startAfter,
             maxKeys: try ListQuery.maxKeys(r.query))
         let page = try await page(r, query, action: "s3:ListBucket", owners: r.query["fetch-owner"]?.lowercased() == "true")
         let name = try r.bucketName()
@@ -216,7 +219,7 @@ struct ListActions: Sendable {
                 xml.element("Key", text(upload.key.bytes, encoded))
                 xml.element("UploadId", upload.id)
                 if let owner = owners[upload.account] {
-                    S3Document.owner(&xml, OwnerNames(id: upload.initiator, displayName: upload.initiator), element: "Initiator")
+                    S3Document.owner(&xml, UploadRules.initiator(upload.initiator, owner), element: "Initiator")
                     S3Document.owner(&xml, owner)
                 }
                 xml.element("StorageClass", upload.attributes.storageClass)

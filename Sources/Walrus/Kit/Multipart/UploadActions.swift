@@ -16,7 +16,7 @@ struct UploadActions: Sendable {
         let checksum = try UploadChecksum.parse(algorithm: r.header("x-amz-checksum-algorithm"), type: r.header("x-amz-checksum-type"))
         let upload = UploadRecord(
             number: 0, id: Hex.encode(core.random.bytes(24)), bucket: bucket.id, key: key, account: WriteActions.ownerAccount(r, bucket),
-            initiator: r.requester.known?.arn ?? "anonymous", created: core.clock.now(),
+            initiator: r.requester.known.map { $0.isRoot ? $0.canonicalID : $0.arn } ?? "anonymous", created: core.clock.now(),
             acl: try await WriteActions.acl(core, r, bucket, key), attributes: try ObjectHeaders.attributes(r), checksum: checksum)
         // The body is empty, but a signed hash of it must be right.
         _ = try await r.document(limit: 0, aboutBody: false)
@@ -34,7 +34,9 @@ struct UploadActions: Sendable {
     }
 
     private func uploadID(_ r: S3Request) throws(CloudError) -> String {
-        guard let id = r.query["uploadId"], !id.isEmpty, id.utf8.allSatisfy({ $0 > 0x20 && $0 < 0x7f }) else { throw S3Failure.noSuchUpload() }
+        guard let id = r.query["uploadId"], !id.isEmpty, id.utf8.allSatisfy({ $0 > 0x20 && $0 < 0x7f }) else {
+            throw S3Failure.noSuchUpload()
+        }
         return id
     }
 
@@ -97,12 +99,15 @@ struct UploadActions: Sendable {
             let (_, source) = try await WriteActions.source(core, r, withBytes: true)
             var (offset, length) = (0, source.size)
             if let range = r.header("x-amz-copy-source-range") {
-                guard let found = ByteRange.parseStrict(range, size: source.size) else {
+                guard let (first, last) = ByteRange.parseStrict(range) else {
                     throw S3Failure.invalidArgument(
-                        "The x-amz-copy-source-range value must be of the form bytes=first-last where first and last are the zero-based offsets of the first and last bytes to copy, inside the \(source.size) bytes of the source"
+                        "The x-amz-copy-source-range value must be of the form bytes=first-last where first and last are the zero-based offsets of the first and last bytes to copy"
                     )
                 }
-                (offset, length) = found
+                guard last < source.size else {
+                    throw S3Failure.named("InvalidRange", 416, "Range specified is not valid for source object of size: \(source.size)")
+                }
+                (offset, length) = (first, last - first + 1)
             }
             guard length <= WriteActions.putLimit else { throw S3Failure.entityTooLarge(limit: WriteActions.putLimit) }
             let taken: Intaken
@@ -156,7 +161,8 @@ struct UploadActions: Sendable {
             let parts = try order.choose(from: try UploadStore.partList(t, upload: upload.number), checksum: upload.checksum)
             let size = parts.reduce(0) { $0 + $1.size }
             if let claimedSize, claimedSize != size {
-                throw S3Failure.invalidRequest("The provided 'x-amz-mp-object-size' header value \(claimedSize) does not match what was computed: \(size)")
+                throw S3Failure.invalidRequest(
+                    "The provided 'x-amz-mp-object-size' header value \(claimedSize) does not match what was computed: \(size)")
             }
             let checksum = try Self.checksum(of: parts, upload)
             for claim in claimed where checksum?.algorithm == claim.algorithm && checksum?.value != claim.value {
@@ -222,7 +228,7 @@ struct UploadActions: Sendable {
             xml.element("Bucket", bucket.name)
             xml.element("Key", encoded ? S3Encoding.url(upload.key.bytes) : upload.key.text)
             xml.element("UploadId", upload.id)
-            S3Document.owner(&xml, OwnerNames(id: upload.initiator, displayName: upload.initiator), element: "Initiator")
+            S3Document.owner(&xml, UploadRules.initiator(upload.initiator, owner), element: "Initiator")
             S3Document.owner(&xml, owner)
             xml.element("StorageClass", upload.attributes.storageClass)
             xml.element("PartNumberMarker", String(marker))

@@ -26,7 +26,9 @@ struct CompletionOrder: Sendable {
                 throw S3Failure.malformedXML("a Part without PartNumber or ETag")
             }
             let bare = etag.hasPrefix("\"") && etag.hasSuffix("\"") && etag.count > 1 ? String(etag.dropFirst().dropLast()) : etag
-            let checksums = ChecksumAlgorithm.allCases.compactMap { a in element.first(a.element).map { (algorithm: a, value: $0.text.trimmed) } }
+            let checksums = ChecksumAlgorithm.allCases.compactMap { a in
+                element.first(a.element).map { (algorithm: a, value: $0.text.trimmed) }
+            }
             if let last = parts.last, last.number >= number {
                 throw S3Failure.named(
                     "InvalidPartOrder", 400,
@@ -51,7 +53,9 @@ struct CompletionOrder: Sendable {
         for part in parts {
             guard let found = byNumber[part.number], found.etag == part.etag else { throw S3Failure.invalidPart() }
             for given in part.checksums {
-                guard let own = found.checksum, own.algorithm == given.algorithm, own.value == given.value else { throw S3Failure.invalidPart() }
+                guard let own = found.checksum, own.algorithm == given.algorithm, own.value == given.value else {
+                    throw S3Failure.invalidPart()
+                }
             }
             if let checksum, checksum.type == .composite, !part.checksums.contains(where: { $0.algorithm == checksum.algorithm }) {
                 throw S3Failure.invalidRequest(
@@ -98,5 +102,12 @@ enum UploadChecksum {
         case .sha1, .sha256: return (parsed, .composite)
         case .crc32, .crc32c: return (parsed, wanted ?? .composite)
         }
+    }
+}
+
+enum UploadRules {
+    /// Who started an upload: an account's root has the account's canonical id and name, a user its ARN.
+    static func initiator(_ stored: String, _ owner: OwnerNames) -> OwnerNames {
+        stored == owner.id ? owner : OwnerNames(id: stored, displayName: stored)
     }
 }

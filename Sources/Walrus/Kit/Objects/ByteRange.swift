@@ -34,14 +34,14 @@ public enum ByteRange {
         return from >= size ? .unsatisfiable : .part(offset: from, length: min(to, size - 1) - from + 1)
     }
 
-    /// `x-amz-copy-source-range: bytes=first-last`, both ends needed and inside the source (UploadPartCopy); `nil` otherwise.
-    public static func parseStrict(_ header: String, size: Int) -> (offset: Int, length: Int)? {
+    /// `x-amz-copy-source-range: bytes=first-last`, both ends needed (UploadPartCopy); `nil` for anything else.
+    public static func parseStrict(_ header: String) -> (first: Int, last: Int)? {
         guard header.hasPrefix("bytes=") else { return nil }
         let ends = header.dropFirst(6).split(separator: "-", omittingEmptySubsequences: false)
-        guard ends.count == 2, ends.allSatisfy({ !$0.isEmpty && $0.allSatisfy(\.isDigit) }), let from = Int(ends[0]), let to = Int(ends[1]),
-            from <= to, to < size
+        guard ends.count == 2, ends.allSatisfy({ !$0.isEmpty && $0.allSatisfy(\.isDigit) }), let first = Int(ends[0]),
+            let last = Int(ends[1]), first <= last
         else { return nil }
-        return (from, to - from + 1)
+        return (first, last)
     }
 }
 

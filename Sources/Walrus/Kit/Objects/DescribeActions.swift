@@ -99,7 +99,8 @@ struct DescribeActions: Sendable {
             }
             if wanted.contains("ObjectParts"), object.partCount > 0 {
                 xml.open("ObjectParts")
-                xml.element("TotalPartsCount", String(object.partCount))
+                // The element is called so on the wire; SDKs show it as TotalPartsCount.
+                xml.element("PartsCount", String(object.partCount))
                 xml.element("PartNumberMarker", String(marker))
                 xml.element("NextPartNumberMarker", String(page.last?.number ?? 0))
                 xml.element("MaxParts", String(limit))

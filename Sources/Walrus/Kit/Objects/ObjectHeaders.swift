@@ -29,7 +29,7 @@ enum ObjectHeaders {
             if name == "content-encoding" {
                 // The framing of the upload is no property of the object.
                 let rest = value.split(separator: ",").map { String($0).trimmed }.filter { $0.lowercased() != "aws-chunked" && !$0.isEmpty }
-                if !rest.isEmpty { attributes.headers.append((name, rest.joined(separator: ","))) }
+                if !rest.isEmpty { attributes.headers.append((name, rest.joined(separator: ", "))) }
             } else if !value.isEmpty {
                 attributes.headers.append((name, value))
             }
@@ -61,7 +61,8 @@ enum ObjectHeaders {
             }
         }
         guard size <= metadataLimit else {
-            throw S3Failure.named("MetadataTooLarge", 400, "Your metadata headers exceed the maximum allowed metadata size of \(metadataLimit) bytes")
+            throw S3Failure.named(
+                "MetadataTooLarge", 400, "Your metadata headers exceed the maximum allowed metadata size of \(metadataLimit) bytes")
         }
         return pairs
     }

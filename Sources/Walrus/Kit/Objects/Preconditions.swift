@@ -49,11 +49,8 @@ public struct Preconditions: Sendable, Equatable {
             throw S3Failure.notImplemented("A header you provided implies functionality that is not implemented.")
         }
         if let ifNoneMatch {
-            // S3 knows only the star here; an ETag list would be a promise that AWS does not give.
-            guard ifNoneMatch.trimmed == "*" else {
-                throw S3Failure.notImplemented("A header you provided implies functionality that is not implemented.")
-            }
-            if current != nil { throw S3Failure.preconditionFailed("If-None-Match") }
+            // AWS knows only the star here; ETags mean what HTTP says (RFC 9110 §13.1.2).
+            if let current, Self.names(ifNoneMatch, current) { throw S3Failure.preconditionFailed("If-None-Match") }
         }
         if let ifMatch {
             guard let current else { throw S3Failure.noSuchKey(key) }
@@ -62,8 +59,18 @@ public struct Preconditions: Sendable, Equatable {
     }
 
     /// A conditional delete: an object that is not there is deleted already (204, S3 API reference, DeleteObject).
-    public func delete(current: String?) throws(CloudError) {
-        if let ifMatch, let current, !Self.names(ifMatch, current) { throw S3Failure.preconditionFailed("If-Match") }
+    /// - Parameters:
+    ///   - current: the object that is there now.
+    ///   - size, lastModified: further conditions of DeleteObject and DeleteObjects.
+    public func delete(
+        current: (etag: String, size: Int, modified: Timestamp)?, size: Int? = nil, lastModified: Timestamp? = nil
+    ) throws(CloudError) {
+        guard let current else { return }
+        if let ifMatch, !Self.names(ifMatch, current.etag) { throw S3Failure.preconditionFailed("If-Match") }
+        if let size, size != current.size { throw S3Failure.preconditionFailed("x-amz-if-match-size") }
+        if let lastModified, lastModified.seconds != current.modified.seconds {
+            throw S3Failure.preconditionFailed("x-amz-if-match-last-modified-time")
+        }
     }
 
     /// Whether a list such as `"a", W/"b", *` holds the ETag. Quotes are optional, as S3 takes both.

@@ -19,7 +19,8 @@ struct ReadActions: Sendable {
         for _ in 0..<5 {
             if let reply = try await attempt(r) { return reply }
         }
-        throw CloudError(.unavailable("The object"), "Please reduce your request rate.", context: "the object changed five times while it was opened")
+        throw CloudError(
+            .unavailable("The object"), "Please reduce your request rate.", context: "the object changed five times while it was opened")
     }
 
     private func attempt(_ r: S3Request) async throws(CloudError) -> HTTPReply? {
@@ -42,7 +43,9 @@ struct ReadActions: Sendable {
             guard r.requester.known != nil else {
                 throw S3Failure.invalidRequest("Request specific response headers cannot be used for anonymous GET requests.")
             }
-            guard !value.utf8.contains(where: { $0 < 0x20 || $0 == 0x7f }) else { throw S3Failure.invalidArgument("\(name) is not a header value") }
+            guard !value.utf8.contains(where: { $0 < 0x20 || $0 == 0x7f }) else {
+                throw S3Failure.invalidArgument("\(name) is not a header value")
+            }
             headers.removeAll { $0.0 == header }
             headers.append((header, value))
         }
@@ -50,22 +53,25 @@ struct ReadActions: Sendable {
         var offset = 0
         var length = object.size
         var status = 200
+        var checksum = object.checksum
         if let number = try r.query.integer("partNumber", 1...10_000) {
             guard r.header("range") == nil else {
                 throw S3Failure.invalidRequest("Cannot specify both Range header and partNumber query parameter")
             }
-            (offset, length) = try await part(object, number)
+            let part = try await part(object, number)
+            (offset, length, checksum) = (part.offset, part.length, part.checksum)
             status = 206
             if object.partCount > 0 { headers.append(("x-amz-mp-parts-count", String(object.partCount))) }
         } else {
             switch ByteRange.parse(r.header("range"), size: object.size) {
             case .whole: break
-            case .part(let from, let count): (offset, length, status) = (from, count, 206)
+            case .part(let from, let count):
+                // The whole object's checksum says nothing of a part of it.
+                (offset, length, status, checksum) = (from, count, 206, count == object.size ? checksum : nil)
             case .unsatisfiable: throw S3Failure.invalidRange()
             }
         }
-        // The whole object's checksum says nothing of a part of it.
-        if length == object.size, r.header("x-amz-checksum-mode")?.uppercased() == "ENABLED", let checksum = object.checksum {
+        if r.header("x-amz-checksum-mode")?.uppercased() == "ENABLED", let checksum {
             headers.append((checksum.algorithm.header, checksum.value))
             headers.append(("x-amz-checksum-type", checksum.type.rawValue))
         }
@@ -79,16 +85,21 @@ struct ReadActions: Sendable {
     }
 
     /// Where part `number` lies. An object that was not uploaded in parts is its own part 1.
-    private func part(_ object: ObjectRecord, _ number: Int) async throws(CloudError) -> (Int, Int) {
+    private func part(
+        _ object: ObjectRecord, _ number: Int
+    ) async throws(CloudError) -> (offset: Int, length: Int, checksum: StoredChecksum?) {
         guard case .parts(let upload) = object.content else {
             guard number == 1 else {
                 throw S3Failure.named("InvalidPartNumber", 416, "The requested partnumber is not satisfiable")
             }
-            return (0, object.size)
+            return (0, object.size, object.checksum)
         }
         let parts = try await core.pool.read { try UploadStore.partList($0, upload: upload) }
         guard number <= parts.count else { throw S3Failure.named("InvalidPartNumber", 416, "The requested partnumber is not satisfiable") }
-        return (parts[number - 1].start, parts[number - 1].size)
+        let part = parts[number - 1]
+        // Its value is of its own bytes, under the type that the object was uploaded with.
+        let checksum = object.checksum.flatMap { whole in part.checksum.map { StoredChecksum($0.algorithm, whole.type, $0.value) } }
+        return (part.start, part.size, checksum)
     }
 
     /// The headers that an object's row stands for.

@@ -19,7 +19,9 @@ struct WriteActions: Sendable {
         return known.accountID
     }
 
-    static func acl(_ core: WalrusCore, _ r: S3Request, _ bucket: BucketRecord, _ key: ObjectKey) async throws(CloudError) -> AccessControlList {
+    static func acl(_ core: WalrusCore, _ r: S3Request, _ bucket: BucketRecord, _ key: ObjectKey) async throws(CloudError)
+        -> AccessControlList
+    {
         let owner = try await core.owner(ownerAccount(r, bucket)).id
         let bucketOwner = try await core.owner(bucket.account).id
         guard let acl = try ACLParsing.fromHeaders(r, owner: owner, bucketOwner: bucketOwner) else {
@@ -60,7 +62,9 @@ struct WriteActions: Sendable {
     // MARK: copy
 
     /// The object that `x-amz-copy-source` names, with the right to read it and its conditions checked.
-    static func source(_ core: WalrusCore, _ r: S3Request, withBytes: Bool) async throws(CloudError) -> (bucket: BucketRecord, object: ObjectRecord) {
+    static func source(_ core: WalrusCore, _ r: S3Request, withBytes: Bool) async throws(CloudError) -> (
+        bucket: BucketRecord, object: ObjectRecord
+    ) {
         var text = Substring(r.header("x-amz-copy-source") ?? "")
         if let question = text.lastIndex(of: "?"), text[question...].hasPrefix("?versionId=") {
             guard text[question...] == "?versionId=null" else {
@@ -184,18 +188,53 @@ struct WriteActions: Sendable {
         let bucket = try await core.bucket(r)
         let key = try r.key()
         try Authorization.write(r.requester, bucket, key, "s3:DeleteObject")
-        let conditions = r.preconditions
+        let condition = try DeleteCondition(
+            etag: r.header("if-match"), size: r.header("x-amz-if-match-size"), lastModified: r.header("x-amz-if-match-last-modified-time"))
         let now = core.clock.now()
         _ = try await core.pool.transaction(isolation: .readCommitted) { t in
-            try ObjectStore.objectDelete(t, bucket: bucket.id, key: key, now: now) { try conditions.delete(current: $0?.etag) }
+            try ObjectStore.objectDelete(t, bucket: bucket.id, key: key, now: now) { try condition.check($0) }
         }
         return HTTPReply(status: 204)
     }
 
+    /// What a delete asks of the object that is there.
+    private struct DeleteCondition: Sendable {
+        let etag: String?
+        let size: Int?
+        let lastModified: Timestamp?
+
+        /// - Throws: `InvalidArgument` for what cannot be read: a condition is never left out.
+        init(etag: String?, size: String?, lastModified: String?) throws(CloudError) {
+            self.etag = etag
+            self.size = try size.map { text throws(CloudError) in
+                guard let n = Int(text.trimmed) else { throw S3Failure.invalidArgument("The size of the condition is not a number") }
+                return n
+            }
+            self.lastModified = try lastModified.map { text throws(CloudError) in
+                guard let time = Timestamp(httpDate: text.trimmed) ?? Timestamp(iso8601: text.trimmed) else {
+                    throw S3Failure.invalidArgument("The time of the condition is not a date")
+                }
+                return time
+            }
+        }
+
+        func check(_ current: ObjectRecord?) throws(CloudError) {
+            try Preconditions(ifMatch: etag).delete(
+                current: current.map { ($0.etag, $0.size, $0.modified) }, size: size, lastModified: lastModified)
+        }
+    }
+
     private struct Order: Sendable {
         let key: String
-        let versionID: String?
-        let etag: String?
+        let versionID, etag, size, lastModified: String?
+
+        init(_ element: XMLElement) {
+            key = element.first("Key")?.text ?? ""
+            versionID = element.first("VersionId")?.text
+            etag = element.first("ETag")?.text
+            size = element.first("Size")?.text
+            lastModified = element.first("LastModifiedTime")?.text
+        }
     }
     private struct Failure: Sendable {
         let order: Order
@@ -208,14 +247,14 @@ struct WriteActions: Sendable {
         if r.requester.known == nil { try Authorization.bucket(r.requester, bucket, "s3:DeleteObject", .write) }
         let body = try await r.document(limit: 2 << 20, needsDigest: true)
         let root = try S3Document.parse(body, root: "Delete", limits: XMLLimits(maxBytes: 2 << 20, maxElements: 8000))
-        let orders = root.all("Object").map { Order(key: $0.first("Key")?.text ?? "", versionID: $0.first("VersionId")?.text, etag: $0.first("ETag")?.text) }
+        let orders = root.all("Object").map(Order.init)
         guard !orders.isEmpty, orders.count <= 1000, orders.allSatisfy({ !$0.key.isEmpty }) else {
             throw S3Failure.malformedXML("\(orders.count) objects")
         }
         let isQuiet = root.first("Quiet")?.text.trimmed == "true"
 
         var failures: [Failure] = []
-        var admitted: [(order: Order, key: ObjectKey)] = []
+        var admitted: [(order: Order, key: ObjectKey, condition: DeleteCondition)] = []
         for order in orders {
             do throws(CloudError) {
                 let key = try ObjectKey(Array(order.key.utf8))
@@ -223,7 +262,8 @@ struct WriteActions: Sendable {
                     throw S3Failure.named("NoSuchVersion", 404, "The specified version does not exist.")
                 }
                 try Authorization.write(r.requester, bucket, key, "s3:DeleteObject")
-                admitted.append((order, key))
+                let condition = try DeleteCondition(etag: order.etag, size: order.size, lastModified: order.lastModified)
+                admitted.append((order, key, condition))
             } catch {
                 failures.append(Failure(order: order, error: error))
             }
@@ -233,11 +273,9 @@ struct WriteActions: Sendable {
         let now = core.clock.now()
         let refused = try await core.pool.transaction(isolation: .readCommitted) { t in
             var refused: [Failure] = []
-            for (order, key) in sorted {
+            for (order, key, condition) in sorted {
                 do {
-                    _ = try ObjectStore.objectDelete(t, bucket: bucket.id, key: key, now: now) { current in
-                        try Preconditions(ifMatch: order.etag).delete(current: current?.etag)
-                    }
+                    _ = try ObjectStore.objectDelete(t, bucket: bucket.id, key: key, now: now) { try condition.check($0) }
                 } catch let error as CloudError {
                     guard case .named("PreconditionFailed", _) = error.reason else { throw error }
                     refused.append(Failure(order: order, error: error))

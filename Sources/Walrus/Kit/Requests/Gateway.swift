@@ -48,7 +48,8 @@ struct Gateway: Sendable {
         let level: Logger.Level = status >= 500 && status != 501 && status != 507 ? .error : .debug
         guard core.logger.logLevel <= level else { return }
         var metadata: Logger.Metadata = [
-            "request": "\(http.id)", "operation": "\(operation)", "status": "\(status)", "ms": "\(Int(seconds * 1000))", "path": "\(http.rawPath)",
+            "request": "\(http.id)", "operation": "\(operation)", "status": "\(status)", "ms": "\(Int(seconds * 1000))",
+            "path": "\(http.rawPath)",
             "from": "\(http.remoteAddress)",
         ]
         if let error { metadata["error"] = "\(DaemonFailure.text(error))" }
@@ -87,7 +88,8 @@ struct Gateway: Sendable {
         if http.method == "HEAD" { return HTTPReply(status: status, headers: headers) }
         headers.append(("Content-Type", "application/xml"))
         let body = S3Document.error(
-            code: code, message: S3ErrorMessage.of(error), resource: http.rawPath, requestID: http.id, extra: S3ErrorMessage.extra(error, http))
+            code: code, message: S3ErrorMessage.of(error), resource: http.rawPath, requestID: http.id,
+            extra: S3ErrorMessage.extra(error, http))
         return HTTPReply(status: status, headers: headers, body: .bytes(body))
     }
 }

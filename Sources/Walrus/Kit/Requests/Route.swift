@@ -29,7 +29,8 @@ enum Route: Sendable, Equatable {
 
     /// Sub-resources that name an operation. Others in the query (`prefix`, `response-…`, signatures) are parameters.
     private static let bucketSubresources: [String] = [
-        "accelerate", "acl", "analytics", "cors", "delete", "encryption", "intelligent-tiering", "inventory", "lifecycle", "location", "logging",
+        "accelerate", "acl", "analytics", "cors", "delete", "encryption", "intelligent-tiering", "inventory", "lifecycle", "location",
+        "logging",
         "metadataTable", "metrics", "notification", "object-lock", "ownershipControls", "policy", "policyStatus", "publicAccessBlock",
         "replication", "requestPayment", "session", "tagging", "uploads", "versioning", "versions", "website",
     ]

@@ -32,7 +32,9 @@ enum S3Failure {
             "MalformedXML", 400, "The XML you provided was not well-formed or did not validate against our published schema",
             context: context)
     }
-    static func badDigest(_ what: String) -> CloudError { named("BadDigest", 400, "The \(what) you specified did not match what we received.") }
+    static func badDigest(_ what: String) -> CloudError {
+        named("BadDigest", 400, "The \(what) you specified did not match what we received.")
+    }
     static func invalidDigest() -> CloudError { named("InvalidDigest", 400, "The Content-MD5 you specified was invalid.") }
     static func entityTooLarge(limit: Int) -> CloudError {
         named("EntityTooLarge", 400, "Your proposed upload exceeds the maximum allowed size of \(limit) bytes")
@@ -45,7 +47,8 @@ enum S3Failure {
     static func incompleteBody(received: Int, expected: Int) -> CloudError {
         named(
             "IncompleteBody", 400,
-            "You did not provide the number of bytes specified by the Content-Length HTTP header (received \(received), expected \(expected))")
+            "You did not provide the number of bytes specified by the Content-Length HTTP header (received \(received), expected \(expected))"
+        )
     }
     static func missingContentLength() -> CloudError {
         named("MissingContentLength", 411, "You must provide the Content-Length HTTP header.")

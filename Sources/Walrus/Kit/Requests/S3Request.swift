@@ -65,7 +65,9 @@ public struct S3Target: Sendable, Equatable {
         while let b = bytes.next() {
             switch b {
             case 0x25:
-                guard let high = bytes.next().flatMap(Self.digit), let low = bytes.next().flatMap(Self.digit) else { throw S3Failure.invalidURI() }
+                guard let high = bytes.next().flatMap(Self.digit), let low = bytes.next().flatMap(Self.digit) else {
+                    throw S3Failure.invalidURI()
+                }
                 out.append(high << 4 | low)
             case 0x2b where plusIsSpace: out.append(0x20)
             default: out.append(b)
@@ -93,7 +95,9 @@ public struct S3Query: Sendable {
         for part in (raw ?? "").split(separator: "&") {
             let equals = part.firstIndex(of: "=")
             let name = try S3Target.decode(part[..<(equals ?? part.endIndex)], plusIsSpace: true)
-            let value = try equals.map { index throws(CloudError) in try S3Target.decode(part[part.index(after: index)...], plusIsSpace: true) }
+            let value = try equals.map { index throws(CloudError) in
+                try S3Target.decode(part[part.index(after: index)...], plusIsSpace: true)
+            }
             pairs.append((String(decoding: name, as: UTF8.self), value.map { String(decoding: $0, as: UTF8.self) }))
         }
         self.pairs = pairs

@@ -96,11 +96,13 @@ enum SchemaStore {
 
             -- A page of a bucket's list: plain keys and, with a delimiter, common prefixes. A common prefix costs one index probe
             -- however many keys it holds: the scan goes on behind it. `reach` is the first possible key; the last byte of UTF-8 text
-            -- is never 255, so adding one to it cannot overflow.
+            -- is never 255, so adding one to it cannot overflow. `upto` is at most 1001, the LIMIT of a scan.
             CREATE FUNCTION walrus.page(of_bucket bigint, prefix bytea, delimiter bytea, reach bytea, upto integer)
             RETURNS TABLE (entry bytea, is_prefix boolean, size bigint, etag text, modified bigint, account text, storage_class text,
                 checksum_algorithm text, checksum_type text)
-            LANGUAGE plpgsql STABLE AS $$
+            LANGUAGE plpgsql STABLE
+            -- Only the walk along the primary key stops early: a plan that sorts reads the whole bucket first.
+            SET enable_seqscan = off SET enable_bitmapscan = off SET enable_sort = off AS $$
             DECLARE
                 low bytea := CASE WHEN reach > prefix THEN reach ELSE prefix END;
                 high bytea := CASE WHEN length(prefix) = 0 THEN '\\xff'::bytea
@@ -115,6 +117,7 @@ enum SchemaStore {
                     FOR o IN
                         SELECT t.key, t.size, t.etag, t.modified, t.account, t.storage_class, t.checksum_algorithm, t.checksum_type
                         FROM walrus.objects t WHERE t.bucket = of_bucket AND t.key >= low AND t.key < high ORDER BY t.key
+                        LIMIT 1001
                     LOOP
                         found_at := CASE WHEN length(delimiter) = 0 THEN 0
                             ELSE position(delimiter IN substring(o.key FROM length(prefix) + 1)) END;

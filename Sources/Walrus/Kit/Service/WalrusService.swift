@@ -19,15 +19,24 @@ public struct WalrusService: Sendable {
         try await pool.migrate(schema: SchemaStore.name, SchemaStore.migrations)
         let directory = try await IdentityDirectory.open(
             pool, secretKeyFile: configuration.secretKeyFile, clock: runtime.clock, random: runtime.random)
-        return try make(configuration, runtime, pool: pool, directory: directory, background: [IdentityCacheService(store: directory.store)])
+        return try await make(
+            configuration, runtime, pool: pool, directory: directory, background: [IdentityCacheService(store: directory.store)])
     }
+
+    /// Threads that wait for disks. Too low: uploads wait for each other's syncs; too high: memory for stacks.
+    static let diskThreads = 16
 
     static func make(
         _ configuration: WalrusConfiguration, _ runtime: DaemonRuntime, pool: DatabasePool, directory: any RequesterDirectory,
         limits: CollectorLimits = CollectorLimits(), background: [any Service] = []
-    ) throws -> WalrusService {
-        let threads = NIOThreadPool.singleton
-        let bytes = try LocalBytes(root: configuration.dataDirectory, pool: threads)
+    ) async throws -> WalrusService {
+        let threads = NIOThreadPool(numberOfThreads: diskThreads)
+        threads.start()
+        let bytes: LocalBytes
+        do { bytes = try LocalBytes(root: configuration.dataDirectory, pool: threads) } catch {
+            try await threads.shutdownGracefully()
+            throw error
+        }
         let ledger = SpaceLedger(bytes: bytes, clock: runtime.clock, keepMiB: configuration.minimumFreeMiB)
         let core = WalrusCore(
             pool: pool, bytes: bytes, intake: Intake(bytes: bytes, ledger: ledger, random: runtime.random), directory: directory,
@@ -39,17 +48,18 @@ public struct WalrusService: Sendable {
             address: configuration.listenAddress, port: configuration.port, tls: configuration.tls,
             limits: HTTPLimits(connections: configuration.connections), runtime: runtime, name: "s3"
         ) { await gateway.handle($0) }
-        let upkeep = UpkeepService(core: core, limits: limits, runtime: runtime, pool: pool)
+        let upkeep = UpkeepService(core: core, limits: limits, runtime: runtime, pool: pool, threads: threads)
         return WalrusService(server: server, services: [upkeep] + background + [server])
     }
 }
 
-/// Runs the collector, and closes the database pool when everything else has stopped.
+/// Runs the collector, and closes the database pool and the disk threads when everything else has stopped.
 struct UpkeepService: Service {
     let core: WalrusCore
     let limits: CollectorLimits
     let runtime: DaemonRuntime
     let pool: DatabasePool
+    let threads: NIOThreadPool
 
     func run() async throws {
         let collector = Collector(core: core, limits: limits)
@@ -64,5 +74,6 @@ struct UpkeepService: Service {
         }
         await cancelWhenGracefulShutdown { await loop.run() }
         pool.close()
+        try await threads.shutdownGracefully()
     }
 }

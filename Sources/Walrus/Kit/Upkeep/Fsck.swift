@@ -134,7 +134,8 @@ public struct Fsck: Sendable {
                 let digest = Hex.encode(Digest.md5(row.bytes))
                 // An inline copy of a multipart object does not exist: its ETag is always an MD5.
                 if row.bytes.count != row.size || digest != row.etag {
-                    report.damaged.append("bucket \(row.bucket) key \(String(decoding: row.key, as: UTF8.self)): its inline bytes are not those of its row")
+                    report.damaged.append(
+                        "bucket \(row.bucket) key \(String(decoding: row.key, as: UTF8.self)): its inline bytes are not those of its row")
                 }
             }
             guard let last = page.last else { return }

@@ -76,8 +76,8 @@ enum GarbageStore {
         try t.execute(
             """
             SELECT b.name || '/' || encode(o.key, 'escape') AS owner FROM walrus.objects o JOIN walrus.buckets b ON b.id = o.bucket
-            WHERE o.upload IS NOT NULL AND (o.size, o.part_count::bigint) IS DISTINCT FROM
-                (SELECT COALESCE(sum(p.size), 0)::bigint, count(*) FROM walrus.parts p WHERE p.upload = o.upload)
+                CROSS JOIN LATERAL (SELECT COALESCE(sum(p.size), 0) AS size, count(*) AS n FROM walrus.parts p WHERE p.upload = o.upload) s
+            WHERE o.upload IS NOT NULL AND (o.size <> s.size OR o.part_count <> s.n)
             """
         ).map { $0.text("owner") }
     }

@@ -175,7 +175,7 @@ extension CC {
         }
 
         public var wireValue: Value {
-            var fields: [String: Value] = [:]
+            var fields = [String: Value](minimumCapacity: 3)
             fields["zone"] = .text(self.zone)
             fields["generation"] = .integer(self.generation)
             fields["nodes"] = .list(self.nodes.map { $0.wireValue })
@@ -212,7 +212,7 @@ extension CC {
         }
 
         public var wireValue: Value {
-            var fields: [String: Value] = [:]
+            var fields = [String: Value](minimumCapacity: 1)
             if let part = self.generation { fields["generation"] = .integer(part) }
             return .record(fields)
         }
@@ -272,7 +272,7 @@ extension CC {
         }
 
         public var wireValue: Value {
-            var fields: [String: Value] = [:]
+            var fields = [String: Value](minimumCapacity: 2)
             if let part = self.generation { fields["generation"] = .integer(part) }
             fields["nodes"] = .list(self.nodes.map { $0.wireValue })
             return .record(fields)
@@ -329,7 +329,7 @@ extension CC {
         }
 
         public var wireValue: Value {
-            var fields: [String: Value] = [:]
+            var fields = [String: Value](minimumCapacity: 1)
             fields["nodes"] = .list(self.nodes.map { $0.wireValue })
             return .record(fields)
         }
@@ -375,7 +375,7 @@ extension CC {
         }
 
         public var wireValue: Value {
-            var fields: [String: Value] = [:]
+            var fields = [String: Value](minimumCapacity: 4)
             fields["reservationId"] = .text(self.reservationId)
             fields["minCount"] = .integer(self.minCount)
             fields["seconds"] = .integer(self.seconds)
@@ -416,7 +416,7 @@ extension CC {
         }
 
         public var wireValue: Value {
-            var fields: [String: Value] = [:]
+            var fields = [String: Value](minimumCapacity: 1)
             fields["placements"] = .list(self.placements.map { $0.wireValue })
             return .record(fields)
         }
@@ -451,7 +451,7 @@ extension CC {
         }
 
         public var wireValue: Value {
-            var fields: [String: Value] = [:]
+            var fields = [String: Value](minimumCapacity: 2)
             fields["reservationId"] = .text(self.reservationId)
             fields["instanceIds"] = .texts(self.instanceIds)
             return .record(fields)
@@ -513,7 +513,7 @@ extension CC {
         }
 
         public var wireValue: Value {
-            var fields: [String: Value] = [:]
+            var fields = [String: Value](minimumCapacity: 3)
             fields["node"] = .text(self.node)
             fields["order"] = self.order.wireValue
             fields["generation"] = .integer(self.generation)
@@ -550,7 +550,7 @@ extension CC {
         }
 
         public var wireValue: Value {
-            var fields: [String: Value] = [:]
+            var fields = [String: Value](minimumCapacity: 1)
             if let part = self.instance { fields["instance"] = part.wireValue }
             return .record(fields)
         }
@@ -597,7 +597,7 @@ extension CC {
         }
 
         public var wireValue: Value {
-            var fields: [String: Value] = [:]
+            var fields = [String: Value](minimumCapacity: 5)
             fields["node"] = .text(self.node)
             fields["instanceId"] = .text(self.instanceId)
             fields["generation"] = .integer(self.generation)
@@ -639,7 +639,7 @@ extension CC {
         }
 
         public var wireValue: Value {
-            var fields: [String: Value] = [:]
+            var fields = [String: Value](minimumCapacity: 1)
             if let part = self.instance { fields["instance"] = part.wireValue }
             return .record(fields)
         }
@@ -686,7 +686,7 @@ extension CC {
         }
 
         public var wireValue: Value {
-            var fields: [String: Value] = [:]
+            var fields = [String: Value](minimumCapacity: 5)
             fields["node"] = .text(self.node)
             fields["instanceId"] = .text(self.instanceId)
             fields["generation"] = .integer(self.generation)
@@ -728,7 +728,7 @@ extension CC {
         }
 
         public var wireValue: Value {
-            var fields: [String: Value] = [:]
+            var fields = [String: Value](minimumCapacity: 1)
             if let part = self.instance { fields["instance"] = part.wireValue }
             return .record(fields)
         }
@@ -767,7 +767,7 @@ extension CC {
         }
 
         public var wireValue: Value {
-            var fields: [String: Value] = [:]
+            var fields = [String: Value](minimumCapacity: 3)
             fields["node"] = .text(self.node)
             fields["instanceId"] = .text(self.instanceId)
             fields["rebootCount"] = .integer(self.rebootCount)
@@ -805,7 +805,7 @@ extension CC {
         }
 
         public var wireValue: Value {
-            var fields: [String: Value] = [:]
+            var fields = [String: Value](minimumCapacity: 1)
             if let part = self.instance { fields["instance"] = part.wireValue }
             return .record(fields)
         }
@@ -840,7 +840,7 @@ extension CC {
         }
 
         public var wireValue: Value {
-            var fields: [String: Value] = [:]
+            var fields = [String: Value](minimumCapacity: 2)
             fields["node"] = .text(self.node)
             fields["instanceId"] = .text(self.instanceId)
             return .record(fields)
@@ -884,7 +884,7 @@ extension CC {
         }
 
         public var wireValue: Value {
-            var fields: [String: Value] = [:]
+            var fields = [String: Value](minimumCapacity: 3)
             if let part = self.instanceId { fields["instanceId"] = .text(part) }
             if let part = self.timestamp { fields["timestamp"] = .timestamp(part) }
             if let part = self.output { fields["output"] = .blob(part) }
@@ -931,7 +931,7 @@ extension CC {
         }
 
         public var wireValue: Value {
-            var fields: [String: Value] = [:]
+            var fields = [String: Value](minimumCapacity: 4)
             fields["node"] = .text(self.node)
             fields["instanceId"] = .text(self.instanceId)
             fields["volume"] = self.volume.wireValue
@@ -971,7 +971,7 @@ extension CC {
         }
 
         public var wireValue: Value {
-            var fields: [String: Value] = [:]
+            var fields = [String: Value](minimumCapacity: 1)
             if let part = self.instance { fields["instance"] = part.wireValue }
             return .record(fields)
         }
@@ -1022,7 +1022,7 @@ extension CC {
         }
 
         public var wireValue: Value {
-            var fields: [String: Value] = [:]
+            var fields = [String: Value](minimumCapacity: 6)
             fields["node"] = .text(self.node)
             fields["instanceId"] = .text(self.instanceId)
             fields["volumeId"] = .text(self.volumeId)
@@ -1066,7 +1066,7 @@ extension CC {
         }
 
         public var wireValue: Value {
-            var fields: [String: Value] = [:]
+            var fields = [String: Value](minimumCapacity: 1)
             if let part = self.instance { fields["instance"] = part.wireValue }
             return .record(fields)
         }
@@ -1101,7 +1101,7 @@ extension CC {
         }
 
         public var wireValue: Value {
-            var fields: [String: Value] = [:]
+            var fields = [String: Value](minimumCapacity: 2)
             fields["network"] = self.network.wireValue
             fields["generation"] = .integer(self.generation)
             return .record(fields)
@@ -1142,7 +1142,7 @@ extension CC {
         }
 
         public var wireValue: Value {
-            var fields: [String: Value] = [:]
+            var fields = [String: Value](minimumCapacity: 2)
             if let part = self.generation { fields["generation"] = .integer(part) }
             fields["pendingNodes"] = .texts(self.pendingNodes)
             return .record(fields)
@@ -1191,7 +1191,7 @@ extension CC {
         }
 
         public var wireValue: Value {
-            var fields: [String: Value] = [:]
+            var fields = [String: Value](minimumCapacity: 5)
             fields["node"] = .text(self.node)
             fields["taskId"] = .text(self.taskId)
             fields["instanceId"] = .text(self.instanceId)
@@ -1233,7 +1233,7 @@ extension CC {
         }
 
         public var wireValue: Value {
-            var fields: [String: Value] = [:]
+            var fields = [String: Value](minimumCapacity: 1)
             if let part = self.bundle { fields["bundle"] = part.wireValue }
             return .record(fields)
         }
@@ -1274,7 +1274,7 @@ extension CC {
         }
 
         public var wireValue: Value {
-            var fields: [String: Value] = [:]
+            var fields = [String: Value](minimumCapacity: 3)
             fields["node"] = .text(self.node)
             fields["taskId"] = .text(self.taskId)
             fields["parts"] = .list(self.parts.map { $0.wireValue })
@@ -1312,7 +1312,7 @@ extension CC {
         }
 
         public var wireValue: Value {
-            var fields: [String: Value] = [:]
+            var fields = [String: Value](minimumCapacity: 1)
             if let part = self.bundle { fields["bundle"] = part.wireValue }
             return .record(fields)
         }
@@ -1347,7 +1347,7 @@ extension CC {
         }
 
         public var wireValue: Value {
-            var fields: [String: Value] = [:]
+            var fields = [String: Value](minimumCapacity: 2)
             fields["node"] = .text(self.node)
             fields["taskId"] = .text(self.taskId)
             return .record(fields)
@@ -1405,7 +1405,7 @@ extension CC {
         }
 
         public var wireValue: Value {
-            var fields: [String: Value] = [:]
+            var fields = [String: Value](minimumCapacity: 2)
             fields["node"] = .text(self.node)
             fields["ids"] = .texts(self.ids)
             return .record(fields)
@@ -1462,7 +1462,7 @@ extension CC {
         }
 
         public var wireValue: Value {
-            var fields: [String: Value] = [:]
+            var fields = [String: Value](minimumCapacity: 2)
             fields["name"] = .text(self.name)
             fields["endpoint"] = .text(self.endpoint)
             return .record(fields)
@@ -1526,7 +1526,7 @@ extension CC {
         }
 
         public var wireValue: Value {
-            var fields: [String: Value] = [:]
+            var fields = [String: Value](minimumCapacity: 9)
             if let part = self.name { fields["name"] = .text(part) }
             if let part = self.endpoint { fields["endpoint"] = .text(part) }
             if let part = self.state { fields["state"] = .text(part) }
@@ -1591,7 +1591,7 @@ extension CC {
         }
 
         public var wireValue: Value {
-            var fields: [String: Value] = [:]
+            var fields = [String: Value](minimumCapacity: 5)
             if let part = self.node { fields["node"] = .text(part) }
             if let part = self.state { fields["state"] = .text(part) }
             if let part = self.observedAt { fields["observedAt"] = .timestamp(part) }
@@ -1640,7 +1640,7 @@ extension CC {
         }
 
         public var wireValue: Value {
-            var fields: [String: Value] = [:]
+            var fields = [String: Value](minimumCapacity: 4)
             fields["instanceId"] = .text(self.instanceId)
             fields["cores"] = .integer(self.cores)
             fields["memoryMiB"] = .integer(self.memoryMiB)
@@ -1679,7 +1679,7 @@ extension CC {
         }
 
         public var wireValue: Value {
-            var fields: [String: Value] = [:]
+            var fields = [String: Value](minimumCapacity: 2)
             if let part = self.instanceId { fields["instanceId"] = .text(part) }
             if let part = self.node { fields["node"] = .text(part) }
             return .record(fields)
@@ -1730,7 +1730,7 @@ extension CC {
         }
 
         public var wireValue: Value {
-            var fields: [String: Value] = [:]
+            var fields = [String: Value](minimumCapacity: 5)
             if let part = self.gateway { fields["gateway"] = .text(part) }
             if let part = self.prefixLength { fields["prefixLength"] = .integer(part) }
             fields["dns"] = .texts(self.dns)
@@ -1771,7 +1771,7 @@ extension CC {
         }
 
         public var wireValue: Value {
-            var fields: [String: Value] = [:]
+            var fields = [String: Value](minimumCapacity: 2)
             if let part = self.node { fields["node"] = .text(part) }
             if let part = self.address { fields["address"] = part.wireValue }
             return .record(fields)

@@ -53,7 +53,7 @@ extension CLC {
         }
 
         public var wireValue: Value {
-            var fields: [String: Value] = [:]
+            var fields = [String: Value](minimumCapacity: 3)
             fields["zone"] = .text(self.zone)
             if let part = self.node { fields["node"] = .text(part) }
             fields["ids"] = .texts(self.ids)

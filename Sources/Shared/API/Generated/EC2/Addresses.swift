@@ -101,7 +101,7 @@ extension EC2 {
         }
 
         public var wireValue: Value {
-            var fields: [String: Value] = [:]
+            var fields = [String: Value](minimumCapacity: 6)
             if let part = self.domain { fields["domain"] = .text(part) }
             if let part = self.address { fields["address"] = .text(part) }
             if let part = self.publicIpv4Pool { fields["publicIpv4Pool"] = .text(part) }
@@ -164,7 +164,7 @@ extension EC2 {
         }
 
         public var wireValue: Value {
-            var fields: [String: Value] = [:]
+            var fields = [String: Value](minimumCapacity: 5)
             if let part = self.publicIp { fields["publicIp"] = .text(part) }
             if let part = self.domain { fields["domain"] = .text(part) }
             if let part = self.allocationId { fields["allocationId"] = .text(part) }
@@ -217,7 +217,7 @@ extension EC2 {
         }
 
         public var wireValue: Value {
-            var fields: [String: Value] = [:]
+            var fields = [String: Value](minimumCapacity: 4)
             if let part = self.allocationId { fields["allocationId"] = .text(part) }
             if let part = self.publicIp { fields["publicIp"] = .text(part) }
             if let part = self.networkBorderGroup { fields["networkBorderGroup"] = .text(part) }
@@ -258,7 +258,7 @@ extension EC2 {
         }
 
         public var wireValue: Value {
-            var fields: [String: Value] = [:]
+            var fields = [String: Value](minimumCapacity: 1)
             if let part = self.result { fields["result"] = .boolean(part) }
             return .record(fields)
         }
@@ -310,7 +310,7 @@ extension EC2 {
         }
 
         public var wireValue: Value {
-            var fields: [String: Value] = [:]
+            var fields = [String: Value](minimumCapacity: 6)
             if let part = self.allocationId { fields["allocationId"] = .text(part) }
             if let part = self.instanceId { fields["instanceId"] = .text(part) }
             if let part = self.publicIp { fields["publicIp"] = .text(part) }
@@ -363,7 +363,7 @@ extension EC2 {
         }
 
         public var wireValue: Value {
-            var fields: [String: Value] = [:]
+            var fields = [String: Value](minimumCapacity: 2)
             if let part = self.result { fields["result"] = .boolean(part) }
             if let part = self.associationId { fields["associationId"] = .text(part) }
             return .record(fields)
@@ -405,7 +405,7 @@ extension EC2 {
         }
 
         public var wireValue: Value {
-            var fields: [String: Value] = [:]
+            var fields = [String: Value](minimumCapacity: 3)
             if let part = self.associationId { fields["associationId"] = .text(part) }
             if let part = self.publicIp { fields["publicIp"] = .text(part) }
             if let part = self.dryRun { fields["dryRun"] = .boolean(part) }
@@ -444,7 +444,7 @@ extension EC2 {
         }
 
         public var wireValue: Value {
-            var fields: [String: Value] = [:]
+            var fields = [String: Value](minimumCapacity: 1)
             if let part = self.result { fields["result"] = .boolean(part) }
             return .record(fields)
         }
@@ -490,7 +490,7 @@ extension EC2 {
         }
 
         public var wireValue: Value {
-            var fields: [String: Value] = [:]
+            var fields = [String: Value](minimumCapacity: 4)
             fields["publicIps"] = .texts(self.publicIps)
             fields["filters"] = .list(self.filters.map { $0.wireValue })
             fields["allocationIds"] = .texts(self.allocationIds)
@@ -535,7 +535,7 @@ extension EC2 {
         }
 
         public var wireValue: Value {
-            var fields: [String: Value] = [:]
+            var fields = [String: Value](minimumCapacity: 1)
             fields["addresses"] = .list(self.addresses.map { $0.wireValue })
             return .record(fields)
         }
@@ -598,7 +598,7 @@ extension EC2 {
         }
 
         public var wireValue: Value {
-            var fields: [String: Value] = [:]
+            var fields = [String: Value](minimumCapacity: 9)
             if let part = self.publicIp { fields["publicIp"] = .text(part) }
             if let part = self.instanceId { fields["instanceId"] = .text(part) }
             if let part = self.allocationId { fields["allocationId"] = .text(part) }

@@ -72,7 +72,7 @@ extension EC2 {
         }
 
         public var wireValue: Value {
-            var fields: [String: Value] = [:]
+            var fields = [String: Value](minimumCapacity: 3)
             fields["instanceId"] = .text(self.instanceId)
             fields["storage"] = self.storage.wireValue
             if let part = self.dryRun { fields["dryRun"] = .boolean(part) }
@@ -111,7 +111,7 @@ extension EC2 {
         }
 
         public var wireValue: Value {
-            var fields: [String: Value] = [:]
+            var fields = [String: Value](minimumCapacity: 1)
             if let part = self.bundleTask { fields["bundleTask"] = part.wireValue }
             return .record(fields)
         }
@@ -153,7 +153,7 @@ extension EC2 {
         }
 
         public var wireValue: Value {
-            var fields: [String: Value] = [:]
+            var fields = [String: Value](minimumCapacity: 3)
             fields["bundleIds"] = .texts(self.bundleIds)
             fields["filters"] = .list(self.filters.map { $0.wireValue })
             if let part = self.dryRun { fields["dryRun"] = .boolean(part) }
@@ -194,7 +194,7 @@ extension EC2 {
         }
 
         public var wireValue: Value {
-            var fields: [String: Value] = [:]
+            var fields = [String: Value](minimumCapacity: 1)
             fields["bundleTasks"] = .list(self.bundleTasks.map { $0.wireValue })
             return .record(fields)
         }
@@ -230,7 +230,7 @@ extension EC2 {
         }
 
         public var wireValue: Value {
-            var fields: [String: Value] = [:]
+            var fields = [String: Value](minimumCapacity: 2)
             fields["bundleId"] = .text(self.bundleId)
             if let part = self.dryRun { fields["dryRun"] = .boolean(part) }
             return .record(fields)
@@ -266,7 +266,7 @@ extension EC2 {
         }
 
         public var wireValue: Value {
-            var fields: [String: Value] = [:]
+            var fields = [String: Value](minimumCapacity: 1)
             if let part = self.bundleTask { fields["bundleTask"] = part.wireValue }
             return .record(fields)
         }
@@ -311,7 +311,7 @@ extension EC2 {
         }
 
         public var wireValue: Value {
-            var fields: [String: Value] = [:]
+            var fields = [String: Value](minimumCapacity: 5)
             if let part = self.bucket { fields["bucket"] = .text(part) }
             if let part = self.prefix { fields["prefix"] = .text(part) }
             if let part = self.awsAccessKeyId { fields["awsAccessKeyId"] = .text(part) }
@@ -348,7 +348,7 @@ extension EC2 {
         }
 
         public var wireValue: Value {
-            var fields: [String: Value] = [:]
+            var fields = [String: Value](minimumCapacity: 1)
             if let part = self.s3 { fields["s3"] = part.wireValue }
             return .record(fields)
         }
@@ -381,7 +381,7 @@ extension EC2 {
         }
 
         public var wireValue: Value {
-            var fields: [String: Value] = [:]
+            var fields = [String: Value](minimumCapacity: 2)
             if let part = self.code { fields["code"] = .text(part) }
             if let part = self.message { fields["message"] = .text(part) }
             return .record(fields)
@@ -444,7 +444,7 @@ extension EC2 {
         }
 
         public var wireValue: Value {
-            var fields: [String: Value] = [:]
+            var fields = [String: Value](minimumCapacity: 8)
             if let part = self.instanceId { fields["instanceId"] = .text(part) }
             if let part = self.bundleId { fields["bundleId"] = .text(part) }
             if let part = self.state { fields["state"] = .text(part) }

@@ -146,7 +146,7 @@ extension EC2 {
         }
 
         public var wireValue: Value {
-            var fields: [String: Value] = [:]
+            var fields = [String: Value](minimumCapacity: 14)
             if let part = self.imageLocation { fields["imageLocation"] = .text(part) }
             if let part = self.name { fields["name"] = .text(part) }
             if let part = self.description { fields["description"] = .text(part) }
@@ -211,7 +211,7 @@ extension EC2 {
         }
 
         public var wireValue: Value {
-            var fields: [String: Value] = [:]
+            var fields = [String: Value](minimumCapacity: 1)
             if let part = self.imageId { fields["imageId"] = .text(part) }
             return .record(fields)
         }
@@ -247,7 +247,7 @@ extension EC2 {
         }
 
         public var wireValue: Value {
-            var fields: [String: Value] = [:]
+            var fields = [String: Value](minimumCapacity: 2)
             fields["imageId"] = .text(self.imageId)
             if let part = self.dryRun { fields["dryRun"] = .boolean(part) }
             return .record(fields)
@@ -283,7 +283,7 @@ extension EC2 {
         }
 
         public var wireValue: Value {
-            var fields: [String: Value] = [:]
+            var fields = [String: Value](minimumCapacity: 1)
             if let part = self.result { fields["result"] = .boolean(part) }
             return .record(fields)
         }
@@ -349,7 +349,7 @@ extension EC2 {
         }
 
         public var wireValue: Value {
-            var fields: [String: Value] = [:]
+            var fields = [String: Value](minimumCapacity: 9)
             fields["executableUsers"] = .texts(self.executableUsers)
             fields["imageIds"] = .texts(self.imageIds)
             fields["owners"] = .texts(self.owners)
@@ -406,7 +406,7 @@ extension EC2 {
         }
 
         public var wireValue: Value {
-            var fields: [String: Value] = [:]
+            var fields = [String: Value](minimumCapacity: 2)
             fields["images"] = .list(self.images.map { $0.wireValue })
             if let part = self.nextToken { fields["nextToken"] = .text(part) }
             return .record(fields)
@@ -494,7 +494,7 @@ extension EC2 {
         }
 
         public var wireValue: Value {
-            var fields: [String: Value] = [:]
+            var fields = [String: Value](minimumCapacity: 9)
             if let part = self.attribute { fields["attribute"] = .text(part) }
             fields["imageId"] = .text(self.imageId)
             if let part = self.chooseLaunchPermission { fields["chooseLaunchPermission"] = part.wireValue }
@@ -591,7 +591,7 @@ extension EC2 {
         }
 
         public var wireValue: Value {
-            var fields: [String: Value] = [:]
+            var fields = [String: Value](minimumCapacity: 9)
             if let part = self.imageId { fields["imageId"] = .text(part) }
             fields["launchPermissions"] = .list(self.launchPermissions.map { $0.wireValue })
             fields["productCodes"] = .list(self.productCodes.map { $0.wireValue })
@@ -682,7 +682,7 @@ extension EC2 {
         }
 
         public var wireValue: Value {
-            var fields: [String: Value] = [:]
+            var fields = [String: Value](minimumCapacity: 10)
             if let part = self.attribute { fields["attribute"] = .text(part) }
             if let part = self.description { fields["description"] = part.wireValue }
             fields["imageId"] = .text(self.imageId)
@@ -736,7 +736,7 @@ extension EC2 {
         }
 
         public var wireValue: Value {
-            var fields: [String: Value] = [:]
+            var fields = [String: Value](minimumCapacity: 1)
             if let part = self.result { fields["result"] = .boolean(part) }
             return .record(fields)
         }
@@ -785,7 +785,7 @@ extension EC2 {
         }
 
         public var wireValue: Value {
-            var fields: [String: Value] = [:]
+            var fields = [String: Value](minimumCapacity: 4)
             if let part = self.attribute { fields["attribute"] = .text(part) }
             fields["imageId"] = .text(self.imageId)
             if let part = self.chooseLaunchPermission { fields["chooseLaunchPermission"] = part.wireValue }
@@ -826,7 +826,7 @@ extension EC2 {
         }
 
         public var wireValue: Value {
-            var fields: [String: Value] = [:]
+            var fields = [String: Value](minimumCapacity: 1)
             if let part = self.result { fields["result"] = .boolean(part) }
             return .record(fields)
         }
@@ -859,7 +859,7 @@ extension EC2 {
         }
 
         public var wireValue: Value {
-            var fields: [String: Value] = [:]
+            var fields = [String: Value](minimumCapacity: 2)
             if let part = self.productCodeId { fields["productCodeId"] = .text(part) }
             if let part = self.productCodeType { fields["productCodeType"] = .text(part) }
             return .record(fields)
@@ -910,7 +910,7 @@ extension EC2 {
         }
 
         public var wireValue: Value {
-            var fields: [String: Value] = [:]
+            var fields = [String: Value](minimumCapacity: 6)
             if let part = self.snapshotId { fields["snapshotId"] = .text(part) }
             if let part = self.volumeSize { fields["volumeSize"] = .integer(part) }
             if let part = self.deleteOnTermination { fields["deleteOnTermination"] = .boolean(part) }
@@ -961,7 +961,7 @@ extension EC2 {
         }
 
         public var wireValue: Value {
-            var fields: [String: Value] = [:]
+            var fields = [String: Value](minimumCapacity: 4)
             if let part = self.deviceName { fields["deviceName"] = .text(part) }
             if let part = self.virtualName { fields["virtualName"] = .text(part) }
             if let part = self.ebs { fields["ebs"] = part.wireValue }
@@ -1000,7 +1000,7 @@ extension EC2 {
         }
 
         public var wireValue: Value {
-            var fields: [String: Value] = [:]
+            var fields = [String: Value](minimumCapacity: 2)
             if let part = self.code { fields["code"] = .text(part) }
             if let part = self.message { fields["message"] = .text(part) }
             return .record(fields)
@@ -1031,7 +1031,7 @@ extension EC2 {
         }
 
         public var wireValue: Value {
-            var fields: [String: Value] = [:]
+            var fields = [String: Value](minimumCapacity: 1)
             if let part = self.value { fields["value"] = .text(part) }
             return .record(fields)
         }
@@ -1081,7 +1081,7 @@ extension EC2 {
         }
 
         public var wireValue: Value {
-            var fields: [String: Value] = [:]
+            var fields = [String: Value](minimumCapacity: 2)
             if let part = self.userId { fields["userId"] = .text(part) }
             if let part = self.group { fields["group"] = .text(part) }
             return .record(fields)
@@ -1120,7 +1120,7 @@ extension EC2 {
         }
 
         public var wireValue: Value {
-            var fields: [String: Value] = [:]
+            var fields = [String: Value](minimumCapacity: 2)
             fields["add"] = .list(self.add.map { $0.wireValue })
             fields["remove"] = .list(self.remove.map { $0.wireValue })
             return .record(fields)
@@ -1261,7 +1261,7 @@ extension EC2 {
         }
 
         public var wireValue: Value {
-            var fields: [String: Value] = [:]
+            var fields = [String: Value](minimumCapacity: 27)
             if let part = self.imageId { fields["imageId"] = .text(part) }
             if let part = self.imageLocation { fields["imageLocation"] = .text(part) }
             if let part = self.state { fields["state"] = .text(part) }

@@ -209,7 +209,7 @@ extension EC2 {
         }
 
         public var wireValue: Value {
-            var fields: [String: Value] = [:]
+            var fields = [String: Value](minimumCapacity: 22)
             if let part = self.imageId { fields["imageId"] = .text(part) }
             fields["minCount"] = .integer(self.minCount)
             fields["maxCount"] = .integer(self.maxCount)
@@ -324,7 +324,7 @@ extension EC2 {
         }
 
         public var wireValue: Value {
-            var fields: [String: Value] = [:]
+            var fields = [String: Value](minimumCapacity: 5)
             if let part = self.reservationId { fields["reservationId"] = .text(part) }
             if let part = self.ownerId { fields["ownerId"] = .text(part) }
             fields["groups"] = .list(self.groups.map { $0.wireValue })
@@ -382,7 +382,7 @@ extension EC2 {
         }
 
         public var wireValue: Value {
-            var fields: [String: Value] = [:]
+            var fields = [String: Value](minimumCapacity: 5)
             fields["instanceIds"] = .texts(self.instanceIds)
             fields["filters"] = .list(self.filters.map { $0.wireValue })
             if let part = self.nextToken { fields["nextToken"] = .text(part) }
@@ -432,7 +432,7 @@ extension EC2 {
         }
 
         public var wireValue: Value {
-            var fields: [String: Value] = [:]
+            var fields = [String: Value](minimumCapacity: 2)
             fields["reservations"] = .list(self.reservations.map { $0.wireValue })
             if let part = self.nextToken { fields["nextToken"] = .text(part) }
             return .record(fields)
@@ -479,7 +479,7 @@ extension EC2 {
         }
 
         public var wireValue: Value {
-            var fields: [String: Value] = [:]
+            var fields = [String: Value](minimumCapacity: 4)
             fields["instanceIds"] = .texts(self.instanceIds)
             if let part = self.force { fields["force"] = .boolean(part) }
             if let part = self.skipOsShutdown { fields["skipOsShutdown"] = .boolean(part) }
@@ -523,7 +523,7 @@ extension EC2 {
         }
 
         public var wireValue: Value {
-            var fields: [String: Value] = [:]
+            var fields = [String: Value](minimumCapacity: 1)
             fields["terminatingInstances"] = .list(self.terminatingInstances.map { $0.wireValue })
             return .record(fields)
         }
@@ -559,7 +559,7 @@ extension EC2 {
         }
 
         public var wireValue: Value {
-            var fields: [String: Value] = [:]
+            var fields = [String: Value](minimumCapacity: 2)
             fields["instanceIds"] = .texts(self.instanceIds)
             if let part = self.dryRun { fields["dryRun"] = .boolean(part) }
             return .record(fields)
@@ -597,7 +597,7 @@ extension EC2 {
         }
 
         public var wireValue: Value {
-            var fields: [String: Value] = [:]
+            var fields = [String: Value](minimumCapacity: 1)
             if let part = self.result { fields["result"] = .boolean(part) }
             return .record(fields)
         }
@@ -637,7 +637,7 @@ extension EC2 {
         }
 
         public var wireValue: Value {
-            var fields: [String: Value] = [:]
+            var fields = [String: Value](minimumCapacity: 3)
             fields["instanceIds"] = .texts(self.instanceIds)
             if let part = self.additionalInfo { fields["additionalInfo"] = .text(part) }
             if let part = self.dryRun { fields["dryRun"] = .boolean(part) }
@@ -679,7 +679,7 @@ extension EC2 {
         }
 
         public var wireValue: Value {
-            var fields: [String: Value] = [:]
+            var fields = [String: Value](minimumCapacity: 1)
             fields["startingInstances"] = .list(self.startingInstances.map { $0.wireValue })
             return .record(fields)
         }
@@ -727,7 +727,7 @@ extension EC2 {
         }
 
         public var wireValue: Value {
-            var fields: [String: Value] = [:]
+            var fields = [String: Value](minimumCapacity: 5)
             fields["instanceIds"] = .texts(self.instanceIds)
             if let part = self.force { fields["force"] = .boolean(part) }
             if let part = self.hibernate { fields["hibernate"] = .boolean(part) }
@@ -773,7 +773,7 @@ extension EC2 {
         }
 
         public var wireValue: Value {
-            var fields: [String: Value] = [:]
+            var fields = [String: Value](minimumCapacity: 1)
             fields["stoppingInstances"] = .list(self.stoppingInstances.map { $0.wireValue })
             return .record(fields)
         }
@@ -827,7 +827,7 @@ extension EC2 {
         }
 
         public var wireValue: Value {
-            var fields: [String: Value] = [:]
+            var fields = [String: Value](minimumCapacity: 6)
             fields["instanceIds"] = .texts(self.instanceIds)
             if let part = self.maxResults { fields["maxResults"] = .integer(part) }
             if let part = self.nextToken { fields["nextToken"] = .text(part) }
@@ -878,7 +878,7 @@ extension EC2 {
         }
 
         public var wireValue: Value {
-            var fields: [String: Value] = [:]
+            var fields = [String: Value](minimumCapacity: 2)
             fields["instanceStatuses"] = .list(self.instanceStatuses.map { $0.wireValue })
             if let part = self.nextToken { fields["nextToken"] = .text(part) }
             return .record(fields)
@@ -920,7 +920,7 @@ extension EC2 {
         }
 
         public var wireValue: Value {
-            var fields: [String: Value] = [:]
+            var fields = [String: Value](minimumCapacity: 3)
             fields["instanceId"] = .text(self.instanceId)
             if let part = self.latest { fields["latest"] = .boolean(part) }
             if let part = self.dryRun { fields["dryRun"] = .boolean(part) }
@@ -966,7 +966,7 @@ extension EC2 {
         }
 
         public var wireValue: Value {
-            var fields: [String: Value] = [:]
+            var fields = [String: Value](minimumCapacity: 3)
             if let part = self.instanceId { fields["instanceId"] = .text(part) }
             if let part = self.timestamp { fields["timestamp"] = .timestamp(part) }
             if let part = self.output { fields["output"] = .blob(part) }
@@ -1031,7 +1031,7 @@ extension EC2 {
         }
 
         public var wireValue: Value {
-            var fields: [String: Value] = [:]
+            var fields = [String: Value](minimumCapacity: 7)
             fields["instanceTypes"] = .texts(self.instanceTypes)
             fields["filters"] = .list(self.filters.map { $0.wireValue })
             if let part = self.maxResults { fields["maxResults"] = .integer(part) }
@@ -1090,7 +1090,7 @@ extension EC2 {
         }
 
         public var wireValue: Value {
-            var fields: [String: Value] = [:]
+            var fields = [String: Value](minimumCapacity: 3)
             fields["instanceTypes"] = .list(self.instanceTypes.map { $0.wireValue })
             fields["instanceTypeDetails"] = .list(self.instanceTypeDetails.map { $0.wireValue })
             if let part = self.nextToken { fields["nextToken"] = .text(part) }
@@ -1128,7 +1128,7 @@ extension EC2 {
         }
 
         public var wireValue: Value {
-            var fields: [String: Value] = [:]
+            var fields = [String: Value](minimumCapacity: 2)
             if let part = self.code { fields["code"] = .integer(part) }
             if let part = self.name { fields["name"] = .text(part) }
             return .record(fields)
@@ -1168,7 +1168,7 @@ extension EC2 {
         }
 
         public var wireValue: Value {
-            var fields: [String: Value] = [:]
+            var fields = [String: Value](minimumCapacity: 3)
             if let part = self.groupId { fields["groupId"] = .text(part) }
             if let part = self.nameAsId { fields["nameAsId"] = .text(part) }
             if let part = self.groupName { fields["groupName"] = .text(part) }
@@ -1209,7 +1209,7 @@ extension EC2 {
         }
 
         public var wireValue: Value {
-            var fields: [String: Value] = [:]
+            var fields = [String: Value](minimumCapacity: 3)
             if let part = self.availabilityZone { fields["availabilityZone"] = .text(part) }
             if let part = self.groupName { fields["groupName"] = .text(part) }
             if let part = self.tenancy { fields["tenancy"] = .text(part) }
@@ -1242,7 +1242,7 @@ extension EC2 {
         }
 
         public var wireValue: Value {
-            var fields: [String: Value] = [:]
+            var fields = [String: Value](minimumCapacity: 1)
             if let part = self.enabled { fields["enabled"] = .boolean(part) }
             return .record(fields)
         }
@@ -1271,7 +1271,7 @@ extension EC2 {
         }
 
         public var wireValue: Value {
-            var fields: [String: Value] = [:]
+            var fields = [String: Value](minimumCapacity: 1)
             if let part = self.state { fields["state"] = .text(part) }
             return .record(fields)
         }
@@ -1312,7 +1312,7 @@ extension EC2 {
         }
 
         public var wireValue: Value {
-            var fields: [String: Value] = [:]
+            var fields = [String: Value](minimumCapacity: 4)
             if let part = self.volumeId { fields["volumeId"] = .text(part) }
             if let part = self.status { fields["status"] = .text(part) }
             if let part = self.attachTime { fields["attachTime"] = .timestamp(part) }
@@ -1351,7 +1351,7 @@ extension EC2 {
         }
 
         public var wireValue: Value {
-            var fields: [String: Value] = [:]
+            var fields = [String: Value](minimumCapacity: 2)
             if let part = self.deviceName { fields["deviceName"] = .text(part) }
             if let part = self.ebs { fields["ebs"] = part.wireValue }
             return .record(fields)
@@ -1394,7 +1394,7 @@ extension EC2 {
         }
 
         public var wireValue: Value {
-            var fields: [String: Value] = [:]
+            var fields = [String: Value](minimumCapacity: 4)
             if let part = self.httpTokens { fields["httpTokens"] = .text(part) }
             if let part = self.httpPutResponseHopLimit { fields["httpPutResponseHopLimit"] = .integer(part) }
             if let part = self.httpEndpoint { fields["httpEndpoint"] = .text(part) }
@@ -1449,7 +1449,7 @@ extension EC2 {
         }
 
         public var wireValue: Value {
-            var fields: [String: Value] = [:]
+            var fields = [String: Value](minimumCapacity: 6)
             if let part = self.state { fields["state"] = .text(part) }
             if let part = self.httpTokens { fields["httpTokens"] = .text(part) }
             if let part = self.httpPutResponseHopLimit { fields["httpPutResponseHopLimit"] = .integer(part) }
@@ -1492,7 +1492,7 @@ extension EC2 {
         }
 
         public var wireValue: Value {
-            var fields: [String: Value] = [:]
+            var fields = [String: Value](minimumCapacity: 2)
             if let part = self.coreCount { fields["coreCount"] = .integer(part) }
             if let part = self.threadsPerCore { fields["threadsPerCore"] = .integer(part) }
             return .record(fields)
@@ -1689,7 +1689,7 @@ extension EC2 {
         }
 
         public var wireValue: Value {
-            var fields: [String: Value] = [:]
+            var fields = [String: Value](minimumCapacity: 39)
             if let part = self.instanceId { fields["instanceId"] = .text(part) }
             if let part = self.imageId { fields["imageId"] = .text(part) }
             if let part = self.state { fields["state"] = part.wireValue }
@@ -1816,7 +1816,7 @@ extension EC2 {
         }
 
         public var wireValue: Value {
-            var fields: [String: Value] = [:]
+            var fields = [String: Value](minimumCapacity: 5)
             if let part = self.reservationId { fields["reservationId"] = .text(part) }
             if let part = self.ownerId { fields["ownerId"] = .text(part) }
             fields["groups"] = .list(self.groups.map { $0.wireValue })
@@ -1866,7 +1866,7 @@ extension EC2 {
         }
 
         public var wireValue: Value {
-            var fields: [String: Value] = [:]
+            var fields = [String: Value](minimumCapacity: 4)
             if let part = self.instanceId { fields["instanceId"] = .text(part) }
             if let part = self.currentState { fields["currentState"] = part.wireValue }
             if let part = self.shutdownState { fields["shutdownState"] = part.wireValue }
@@ -1909,7 +1909,7 @@ extension EC2 {
         }
 
         public var wireValue: Value {
-            var fields: [String: Value] = [:]
+            var fields = [String: Value](minimumCapacity: 3)
             if let part = self.impairedSince { fields["impairedSince"] = .timestamp(part) }
             if let part = self.name { fields["name"] = .text(part) }
             if let part = self.status { fields["status"] = .text(part) }
@@ -1948,7 +1948,7 @@ extension EC2 {
         }
 
         public var wireValue: Value {
-            var fields: [String: Value] = [:]
+            var fields = [String: Value](minimumCapacity: 2)
             if let part = self.status { fields["status"] = .text(part) }
             fields["details"] = .list(self.details.map { $0.wireValue })
             return .record(fields)
@@ -1991,7 +1991,7 @@ extension EC2 {
         }
 
         public var wireValue: Value {
-            var fields: [String: Value] = [:]
+            var fields = [String: Value](minimumCapacity: 4)
             if let part = self.code { fields["code"] = .text(part) }
             if let part = self.description { fields["description"] = .text(part) }
             if let part = self.notBefore { fields["notBefore"] = .timestamp(part) }
@@ -2056,7 +2056,7 @@ extension EC2 {
         }
 
         public var wireValue: Value {
-            var fields: [String: Value] = [:]
+            var fields = [String: Value](minimumCapacity: 6)
             if let part = self.instanceId { fields["instanceId"] = .text(part) }
             if let part = self.availabilityZone { fields["availabilityZone"] = .text(part) }
             fields["events"] = .list(self.events.map { $0.wireValue })
@@ -2099,7 +2099,7 @@ extension EC2 {
         }
 
         public var wireValue: Value {
-            var fields: [String: Value] = [:]
+            var fields = [String: Value](minimumCapacity: 2)
             fields["supportedArchitectures"] = .texts(self.supportedArchitectures)
             if let part = self.manufacturer { fields["manufacturer"] = .text(part) }
             return .record(fields)
@@ -2138,7 +2138,7 @@ extension EC2 {
         }
 
         public var wireValue: Value {
-            var fields: [String: Value] = [:]
+            var fields = [String: Value](minimumCapacity: 3)
             if let part = self.defaultVCpus { fields["defaultVCpus"] = .integer(part) }
             if let part = self.defaultCores { fields["defaultCores"] = .integer(part) }
             if let part = self.defaultThreadsPerCore { fields["defaultThreadsPerCore"] = .integer(part) }
@@ -2171,7 +2171,7 @@ extension EC2 {
         }
 
         public var wireValue: Value {
-            var fields: [String: Value] = [:]
+            var fields = [String: Value](minimumCapacity: 1)
             if let part = self.sizeInMiB { fields["sizeInMiB"] = .integer(part) }
             return .record(fields)
         }
@@ -2208,7 +2208,7 @@ extension EC2 {
         }
 
         public var wireValue: Value {
-            var fields: [String: Value] = [:]
+            var fields = [String: Value](minimumCapacity: 3)
             if let part = self.sizeInGB { fields["sizeInGB"] = .integer(part) }
             if let part = self.count { fields["count"] = .integer(part) }
             if let part = self.type { fields["type"] = .text(part) }
@@ -2251,7 +2251,7 @@ extension EC2 {
         }
 
         public var wireValue: Value {
-            var fields: [String: Value] = [:]
+            var fields = [String: Value](minimumCapacity: 3)
             if let part = self.totalSizeInGB { fields["totalSizeInGB"] = .integer(part) }
             fields["disks"] = .list(self.disks.map { $0.wireValue })
             if let part = self.nvmeSupport { fields["nvmeSupport"] = .text(part) }
@@ -2292,7 +2292,7 @@ extension EC2 {
         }
 
         public var wireValue: Value {
-            var fields: [String: Value] = [:]
+            var fields = [String: Value](minimumCapacity: 3)
             if let part = self.ebsOptimizedSupport { fields["ebsOptimizedSupport"] = .text(part) }
             if let part = self.encryptionSupport { fields["encryptionSupport"] = .text(part) }
             if let part = self.nvmeSupport { fields["nvmeSupport"] = .text(part) }
@@ -2345,7 +2345,7 @@ extension EC2 {
         }
 
         public var wireValue: Value {
-            var fields: [String: Value] = [:]
+            var fields = [String: Value](minimumCapacity: 6)
             if let part = self.networkPerformance { fields["networkPerformance"] = .text(part) }
             if let part = self.maximumNetworkInterfaces { fields["maximumNetworkInterfaces"] = .integer(part) }
             if let part = self.ipv4AddressesPerInterface { fields["ipv4AddressesPerInterface"] = .integer(part) }
@@ -2384,7 +2384,7 @@ extension EC2 {
         }
 
         public var wireValue: Value {
-            var fields: [String: Value] = [:]
+            var fields = [String: Value](minimumCapacity: 1)
             fields["supportedStrategies"] = .texts(self.supportedStrategies)
             return .record(fields)
         }
@@ -2501,7 +2501,7 @@ extension EC2 {
         }
 
         public var wireValue: Value {
-            var fields: [String: Value] = [:]
+            var fields = [String: Value](minimumCapacity: 21)
             if let part = self.instanceType { fields["instanceType"] = .text(part) }
             if let part = self.currentGeneration { fields["currentGeneration"] = .boolean(part) }
             if let part = self.freeTierEligible { fields["freeTierEligible"] = .boolean(part) }
@@ -2579,7 +2579,7 @@ extension EC2 {
         }
 
         public var wireValue: Value {
-            var fields: [String: Value] = [:]
+            var fields = [String: Value](minimumCapacity: 3)
             if let part = self.zoneName { fields["zoneName"] = .text(part) }
             if let part = self.max { fields["max"] = .integer(part) }
             if let part = self.available { fields["available"] = .integer(part) }
@@ -2633,7 +2633,7 @@ extension EC2 {
         }
 
         public var wireValue: Value {
-            var fields: [String: Value] = [:]
+            var fields = [String: Value](minimumCapacity: 5)
             if let part = self.name { fields["name"] = .text(part) }
             if let part = self.cpu { fields["cpu"] = .integer(part) }
             if let part = self.disk { fields["disk"] = .integer(part) }

@@ -89,7 +89,7 @@ extension EC2 {
         }
 
         public var wireValue: Value {
-            var fields: [String: Value] = [:]
+            var fields = [String: Value](minimumCapacity: 5)
             fields["keyName"] = .text(self.keyName)
             if let part = self.keyType { fields["keyType"] = .text(part) }
             if let part = self.keyFormat { fields["keyFormat"] = .text(part) }
@@ -151,7 +151,7 @@ extension EC2 {
         }
 
         public var wireValue: Value {
-            var fields: [String: Value] = [:]
+            var fields = [String: Value](minimumCapacity: 5)
             if let part = self.keyName { fields["keyName"] = .text(part) }
             if let part = self.keyFingerprint { fields["keyFingerprint"] = .text(part) }
             if let part = self.keyMaterial { fields["keyMaterial"] = .text(part) }
@@ -206,7 +206,7 @@ extension EC2 {
         }
 
         public var wireValue: Value {
-            var fields: [String: Value] = [:]
+            var fields = [String: Value](minimumCapacity: 4)
             fields["keyName"] = .text(self.keyName)
             fields["publicKeyMaterial"] = .blob(self.publicKeyMaterial)
             fields["tagSpecifications"] = .list(self.tagSpecifications.map { $0.wireValue })
@@ -263,7 +263,7 @@ extension EC2 {
         }
 
         public var wireValue: Value {
-            var fields: [String: Value] = [:]
+            var fields = [String: Value](minimumCapacity: 4)
             if let part = self.keyName { fields["keyName"] = .text(part) }
             if let part = self.keyFingerprint { fields["keyFingerprint"] = .text(part) }
             if let part = self.keyPairId { fields["keyPairId"] = .text(part) }
@@ -309,7 +309,7 @@ extension EC2 {
         }
 
         public var wireValue: Value {
-            var fields: [String: Value] = [:]
+            var fields = [String: Value](minimumCapacity: 3)
             if let part = self.keyName { fields["keyName"] = .text(part) }
             if let part = self.keyPairId { fields["keyPairId"] = .text(part) }
             if let part = self.dryRun { fields["dryRun"] = .boolean(part) }
@@ -351,7 +351,7 @@ extension EC2 {
         }
 
         public var wireValue: Value {
-            var fields: [String: Value] = [:]
+            var fields = [String: Value](minimumCapacity: 2)
             if let part = self.result { fields["result"] = .boolean(part) }
             if let part = self.keyPairId { fields["keyPairId"] = .text(part) }
             return .record(fields)
@@ -403,7 +403,7 @@ extension EC2 {
         }
 
         public var wireValue: Value {
-            var fields: [String: Value] = [:]
+            var fields = [String: Value](minimumCapacity: 5)
             fields["keyNames"] = .texts(self.keyNames)
             fields["filters"] = .list(self.filters.map { $0.wireValue })
             fields["keyPairIds"] = .texts(self.keyPairIds)
@@ -449,7 +449,7 @@ extension EC2 {
         }
 
         public var wireValue: Value {
-            var fields: [String: Value] = [:]
+            var fields = [String: Value](minimumCapacity: 1)
             fields["keyPairs"] = .list(self.keyPairs.map { $0.wireValue })
             return .record(fields)
         }
@@ -504,7 +504,7 @@ extension EC2 {
         }
 
         public var wireValue: Value {
-            var fields: [String: Value] = [:]
+            var fields = [String: Value](minimumCapacity: 7)
             if let part = self.keyName { fields["keyName"] = .text(part) }
             if let part = self.keyFingerprint { fields["keyFingerprint"] = .text(part) }
             if let part = self.keyPairId { fields["keyPairId"] = .text(part) }

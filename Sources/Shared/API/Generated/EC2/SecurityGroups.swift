@@ -97,7 +97,7 @@ extension EC2 {
         }
 
         public var wireValue: Value {
-            var fields: [String: Value] = [:]
+            var fields = [String: Value](minimumCapacity: 5)
             fields["groupName"] = .text(self.groupName)
             fields["description"] = .text(self.description)
             if let part = self.vpcId { fields["vpcId"] = .text(part) }
@@ -157,7 +157,7 @@ extension EC2 {
         }
 
         public var wireValue: Value {
-            var fields: [String: Value] = [:]
+            var fields = [String: Value](minimumCapacity: 4)
             if let part = self.result { fields["result"] = .boolean(part) }
             if let part = self.groupId { fields["groupId"] = .text(part) }
             fields["tags"] = .list(self.tags.map { $0.wireValue })
@@ -203,7 +203,7 @@ extension EC2 {
         }
 
         public var wireValue: Value {
-            var fields: [String: Value] = [:]
+            var fields = [String: Value](minimumCapacity: 3)
             if let part = self.groupId { fields["groupId"] = .text(part) }
             if let part = self.groupName { fields["groupName"] = .text(part) }
             if let part = self.dryRun { fields["dryRun"] = .boolean(part) }
@@ -246,7 +246,7 @@ extension EC2 {
         }
 
         public var wireValue: Value {
-            var fields: [String: Value] = [:]
+            var fields = [String: Value](minimumCapacity: 2)
             if let part = self.result { fields["result"] = .boolean(part) }
             if let part = self.groupId { fields["groupId"] = .text(part) }
             return .record(fields)
@@ -302,7 +302,7 @@ extension EC2 {
         }
 
         public var wireValue: Value {
-            var fields: [String: Value] = [:]
+            var fields = [String: Value](minimumCapacity: 6)
             fields["groupIds"] = .texts(self.groupIds)
             fields["groupNames"] = .texts(self.groupNames)
             if let part = self.nextToken { fields["nextToken"] = .text(part) }
@@ -355,7 +355,7 @@ extension EC2 {
         }
 
         public var wireValue: Value {
-            var fields: [String: Value] = [:]
+            var fields = [String: Value](minimumCapacity: 2)
             fields["securityGroups"] = .list(self.securityGroups.map { $0.wireValue })
             if let part = self.nextToken { fields["nextToken"] = .text(part) }
             return .record(fields)
@@ -439,7 +439,7 @@ extension EC2 {
         }
 
         public var wireValue: Value {
-            var fields: [String: Value] = [:]
+            var fields = [String: Value](minimumCapacity: 12)
             if let part = self.cidrIp { fields["cidrIp"] = .text(part) }
             if let part = self.fromPort { fields["fromPort"] = .integer(part) }
             if let part = self.groupId { fields["groupId"] = .text(part) }
@@ -506,7 +506,7 @@ extension EC2 {
         }
 
         public var wireValue: Value {
-            var fields: [String: Value] = [:]
+            var fields = [String: Value](minimumCapacity: 2)
             if let part = self.result { fields["result"] = .boolean(part) }
             fields["securityGroupRules"] = .list(self.securityGroupRules.map { $0.wireValue })
             return .record(fields)
@@ -590,7 +590,7 @@ extension EC2 {
         }
 
         public var wireValue: Value {
-            var fields: [String: Value] = [:]
+            var fields = [String: Value](minimumCapacity: 12)
             if let part = self.cidrIp { fields["cidrIp"] = .text(part) }
             if let part = self.fromPort { fields["fromPort"] = .integer(part) }
             if let part = self.groupId { fields["groupId"] = .text(part) }
@@ -665,7 +665,7 @@ extension EC2 {
         }
 
         public var wireValue: Value {
-            var fields: [String: Value] = [:]
+            var fields = [String: Value](minimumCapacity: 3)
             if let part = self.result { fields["result"] = .boolean(part) }
             fields["unknownIpPermissions"] = .list(self.unknownIpPermissions.map { $0.wireValue })
             fields["revokedSecurityGroupRules"] = .list(self.revokedSecurityGroupRules.map { $0.wireValue })
@@ -714,7 +714,7 @@ extension EC2 {
         }
 
         public var wireValue: Value {
-            var fields: [String: Value] = [:]
+            var fields = [String: Value](minimumCapacity: 4)
             if let part = self.userId { fields["userId"] = .text(part) }
             if let part = self.groupName { fields["groupName"] = .text(part) }
             if let part = self.groupId { fields["groupId"] = .text(part) }
@@ -753,7 +753,7 @@ extension EC2 {
         }
 
         public var wireValue: Value {
-            var fields: [String: Value] = [:]
+            var fields = [String: Value](minimumCapacity: 2)
             if let part = self.cidrIp { fields["cidrIp"] = .text(part) }
             if let part = self.description { fields["description"] = .text(part) }
             return .record(fields)
@@ -788,7 +788,7 @@ extension EC2 {
         }
 
         public var wireValue: Value {
-            var fields: [String: Value] = [:]
+            var fields = [String: Value](minimumCapacity: 2)
             if let part = self.cidrIpv6 { fields["cidrIpv6"] = .text(part) }
             if let part = self.description { fields["description"] = .text(part) }
             return .record(fields)
@@ -845,7 +845,7 @@ extension EC2 {
         }
 
         public var wireValue: Value {
-            var fields: [String: Value] = [:]
+            var fields = [String: Value](minimumCapacity: 6)
             if let part = self.ipProtocol { fields["ipProtocol"] = .text(part) }
             if let part = self.fromPort { fields["fromPort"] = .integer(part) }
             if let part = self.toPort { fields["toPort"] = .integer(part) }
@@ -926,7 +926,7 @@ extension EC2 {
         }
 
         public var wireValue: Value {
-            var fields: [String: Value] = [:]
+            var fields = [String: Value](minimumCapacity: 9)
             if let part = self.ownerId { fields["ownerId"] = .text(part) }
             if let part = self.groupName { fields["groupName"] = .text(part) }
             if let part = self.description { fields["description"] = .text(part) }
@@ -975,7 +975,7 @@ extension EC2 {
         }
 
         public var wireValue: Value {
-            var fields: [String: Value] = [:]
+            var fields = [String: Value](minimumCapacity: 2)
             if let part = self.groupId { fields["groupId"] = .text(part) }
             if let part = self.userId { fields["userId"] = .text(part) }
             return .record(fields)
@@ -1060,7 +1060,7 @@ extension EC2 {
         }
 
         public var wireValue: Value {
-            var fields: [String: Value] = [:]
+            var fields = [String: Value](minimumCapacity: 13)
             if let part = self.securityGroupRuleId { fields["securityGroupRuleId"] = .text(part) }
             if let part = self.groupId { fields["groupId"] = .text(part) }
             if let part = self.groupOwnerId { fields["groupOwnerId"] = .text(part) }
@@ -1149,7 +1149,7 @@ extension EC2 {
         }
 
         public var wireValue: Value {
-            var fields: [String: Value] = [:]
+            var fields = [String: Value](minimumCapacity: 10)
             if let part = self.securityGroupRuleId { fields["securityGroupRuleId"] = .text(part) }
             if let part = self.groupId { fields["groupId"] = .text(part) }
             if let part = self.isEgress { fields["isEgress"] = .boolean(part) }

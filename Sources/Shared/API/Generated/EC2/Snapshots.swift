@@ -77,7 +77,7 @@ extension EC2 {
         }
 
         public var wireValue: Value {
-            var fields: [String: Value] = [:]
+            var fields = [String: Value](minimumCapacity: 4)
             fields["volumeId"] = .text(self.volumeId)
             if let part = self.description { fields["description"] = .text(part) }
             fields["tagSpecifications"] = .list(self.tagSpecifications.map { $0.wireValue })
@@ -166,7 +166,7 @@ extension EC2 {
         }
 
         public var wireValue: Value {
-            var fields: [String: Value] = [:]
+            var fields = [String: Value](minimumCapacity: 12)
             if let part = self.snapshotId { fields["snapshotId"] = .text(part) }
             if let part = self.volumeId { fields["volumeId"] = .text(part) }
             if let part = self.state { fields["state"] = .text(part) }
@@ -224,7 +224,7 @@ extension EC2 {
         }
 
         public var wireValue: Value {
-            var fields: [String: Value] = [:]
+            var fields = [String: Value](minimumCapacity: 2)
             fields["snapshotId"] = .text(self.snapshotId)
             if let part = self.dryRun { fields["dryRun"] = .boolean(part) }
             return .record(fields)
@@ -262,7 +262,7 @@ extension EC2 {
         }
 
         public var wireValue: Value {
-            var fields: [String: Value] = [:]
+            var fields = [String: Value](minimumCapacity: 1)
             if let part = self.result { fields["result"] = .boolean(part) }
             return .record(fields)
         }
@@ -320,7 +320,7 @@ extension EC2 {
         }
 
         public var wireValue: Value {
-            var fields: [String: Value] = [:]
+            var fields = [String: Value](minimumCapacity: 7)
             if let part = self.maxResults { fields["maxResults"] = .integer(part) }
             if let part = self.nextToken { fields["nextToken"] = .text(part) }
             fields["ownerIds"] = .texts(self.ownerIds)
@@ -376,7 +376,7 @@ extension EC2 {
         }
 
         public var wireValue: Value {
-            var fields: [String: Value] = [:]
+            var fields = [String: Value](minimumCapacity: 2)
             fields["snapshots"] = .list(self.snapshots.map { $0.wireValue })
             if let part = self.nextToken { fields["nextToken"] = .text(part) }
             return .record(fields)
@@ -453,7 +453,7 @@ extension EC2 {
         }
 
         public var wireValue: Value {
-            var fields: [String: Value] = [:]
+            var fields = [String: Value](minimumCapacity: 12)
             if let part = self.snapshotId { fields["snapshotId"] = .text(part) }
             if let part = self.volumeId { fields["volumeId"] = .text(part) }
             if let part = self.state { fields["state"] = .text(part) }

@@ -74,7 +74,7 @@ extension EC2 {
         }
 
         public var wireValue: Value {
-            var fields: [String: Value] = [:]
+            var fields = [String: Value](minimumCapacity: 3)
             fields["resources"] = .texts(self.resources)
             fields["tags"] = .list(self.tags.map { $0.wireValue })
             if let part = self.dryRun { fields["dryRun"] = .boolean(part) }
@@ -113,7 +113,7 @@ extension EC2 {
         }
 
         public var wireValue: Value {
-            var fields: [String: Value] = [:]
+            var fields = [String: Value](minimumCapacity: 1)
             if let part = self.result { fields["result"] = .boolean(part) }
             return .record(fields)
         }
@@ -156,7 +156,7 @@ extension EC2 {
         }
 
         public var wireValue: Value {
-            var fields: [String: Value] = [:]
+            var fields = [String: Value](minimumCapacity: 3)
             fields["resources"] = .texts(self.resources)
             fields["tags"] = .list(self.tags.map { $0.wireValue })
             if let part = self.dryRun { fields["dryRun"] = .boolean(part) }
@@ -195,7 +195,7 @@ extension EC2 {
         }
 
         public var wireValue: Value {
-            var fields: [String: Value] = [:]
+            var fields = [String: Value](minimumCapacity: 1)
             if let part = self.result { fields["result"] = .boolean(part) }
             return .record(fields)
         }
@@ -241,7 +241,7 @@ extension EC2 {
         }
 
         public var wireValue: Value {
-            var fields: [String: Value] = [:]
+            var fields = [String: Value](minimumCapacity: 4)
             fields["filters"] = .list(self.filters.map { $0.wireValue })
             if let part = self.maxResults { fields["maxResults"] = .integer(part) }
             if let part = self.nextToken { fields["nextToken"] = .text(part) }
@@ -287,7 +287,7 @@ extension EC2 {
         }
 
         public var wireValue: Value {
-            var fields: [String: Value] = [:]
+            var fields = [String: Value](minimumCapacity: 2)
             fields["tags"] = .list(self.tags.map { $0.wireValue })
             if let part = self.nextToken { fields["nextToken"] = .text(part) }
             return .record(fields)
@@ -322,7 +322,7 @@ extension EC2 {
         }
 
         public var wireValue: Value {
-            var fields: [String: Value] = [:]
+            var fields = [String: Value](minimumCapacity: 2)
             if let part = self.name { fields["name"] = .text(part) }
             fields["values"] = .texts(self.values)
             return .record(fields)
@@ -357,7 +357,7 @@ extension EC2 {
         }
 
         public var wireValue: Value {
-            var fields: [String: Value] = [:]
+            var fields = [String: Value](minimumCapacity: 2)
             if let part = self.key { fields["key"] = .text(part) }
             if let part = self.value { fields["value"] = .text(part) }
             return .record(fields)
@@ -394,7 +394,7 @@ extension EC2 {
         }
 
         public var wireValue: Value {
-            var fields: [String: Value] = [:]
+            var fields = [String: Value](minimumCapacity: 2)
             if let part = self.resourceType { fields["resourceType"] = .text(part) }
             fields["tags"] = .list(self.tags.map { $0.wireValue })
             return .record(fields)
@@ -437,7 +437,7 @@ extension EC2 {
         }
 
         public var wireValue: Value {
-            var fields: [String: Value] = [:]
+            var fields = [String: Value](minimumCapacity: 4)
             if let part = self.resourceId { fields["resourceId"] = .text(part) }
             if let part = self.resourceType { fields["resourceType"] = .text(part) }
             if let part = self.key { fields["key"] = .text(part) }

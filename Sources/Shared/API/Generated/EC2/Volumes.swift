@@ -118,7 +118,7 @@ extension EC2 {
         }
 
         public var wireValue: Value {
-            var fields: [String: Value] = [:]
+            var fields = [String: Value](minimumCapacity: 10)
             if let part = self.availabilityZone { fields["availabilityZone"] = .text(part) }
             if let part = self.size { fields["size"] = .integer(part) }
             if let part = self.snapshotId { fields["snapshotId"] = .text(part) }
@@ -218,7 +218,7 @@ extension EC2 {
         }
 
         public var wireValue: Value {
-            var fields: [String: Value] = [:]
+            var fields = [String: Value](minimumCapacity: 11)
             if let part = self.volumeId { fields["volumeId"] = .text(part) }
             if let part = self.size { fields["size"] = .integer(part) }
             if let part = self.snapshotId { fields["snapshotId"] = .text(part) }
@@ -274,7 +274,7 @@ extension EC2 {
         }
 
         public var wireValue: Value {
-            var fields: [String: Value] = [:]
+            var fields = [String: Value](minimumCapacity: 2)
             fields["volumeId"] = .text(self.volumeId)
             if let part = self.dryRun { fields["dryRun"] = .boolean(part) }
             return .record(fields)
@@ -312,7 +312,7 @@ extension EC2 {
         }
 
         public var wireValue: Value {
-            var fields: [String: Value] = [:]
+            var fields = [String: Value](minimumCapacity: 1)
             if let part = self.result { fields["result"] = .boolean(part) }
             return .record(fields)
         }
@@ -362,7 +362,7 @@ extension EC2 {
         }
 
         public var wireValue: Value {
-            var fields: [String: Value] = [:]
+            var fields = [String: Value](minimumCapacity: 5)
             fields["volumeIds"] = .texts(self.volumeIds)
             fields["filters"] = .list(self.filters.map { $0.wireValue })
             if let part = self.nextToken { fields["nextToken"] = .text(part) }
@@ -411,7 +411,7 @@ extension EC2 {
         }
 
         public var wireValue: Value {
-            var fields: [String: Value] = [:]
+            var fields = [String: Value](minimumCapacity: 2)
             fields["volumes"] = .list(self.volumes.map { $0.wireValue })
             if let part = self.nextToken { fields["nextToken"] = .text(part) }
             return .record(fields)
@@ -457,7 +457,7 @@ extension EC2 {
         }
 
         public var wireValue: Value {
-            var fields: [String: Value] = [:]
+            var fields = [String: Value](minimumCapacity: 4)
             fields["volumeId"] = .text(self.volumeId)
             fields["instanceId"] = .text(self.instanceId)
             fields["device"] = .text(self.device)
@@ -517,7 +517,7 @@ extension EC2 {
         }
 
         public var wireValue: Value {
-            var fields: [String: Value] = [:]
+            var fields = [String: Value](minimumCapacity: 5)
             if let part = self.volumeId { fields["volumeId"] = .text(part) }
             if let part = self.instanceId { fields["instanceId"] = .text(part) }
             if let part = self.device { fields["device"] = .text(part) }
@@ -574,7 +574,7 @@ extension EC2 {
         }
 
         public var wireValue: Value {
-            var fields: [String: Value] = [:]
+            var fields = [String: Value](minimumCapacity: 5)
             fields["volumeId"] = .text(self.volumeId)
             if let part = self.instanceId { fields["instanceId"] = .text(part) }
             if let part = self.device { fields["device"] = .text(part) }
@@ -633,7 +633,7 @@ extension EC2 {
         }
 
         public var wireValue: Value {
-            var fields: [String: Value] = [:]
+            var fields = [String: Value](minimumCapacity: 5)
             if let part = self.volumeId { fields["volumeId"] = .text(part) }
             if let part = self.instanceId { fields["instanceId"] = .text(part) }
             if let part = self.device { fields["device"] = .text(part) }
@@ -690,7 +690,7 @@ extension EC2 {
         }
 
         public var wireValue: Value {
-            var fields: [String: Value] = [:]
+            var fields = [String: Value](minimumCapacity: 6)
             if let part = self.volumeId { fields["volumeId"] = .text(part) }
             if let part = self.instanceId { fields["instanceId"] = .text(part) }
             if let part = self.device { fields["device"] = .text(part) }
@@ -777,7 +777,7 @@ extension EC2 {
         }
 
         public var wireValue: Value {
-            var fields: [String: Value] = [:]
+            var fields = [String: Value](minimumCapacity: 12)
             if let part = self.volumeId { fields["volumeId"] = .text(part) }
             if let part = self.size { fields["size"] = .integer(part) }
             if let part = self.snapshotId { fields["snapshotId"] = .text(part) }

@@ -69,7 +69,7 @@ extension EC2 {
         }
 
         public var wireValue: Value {
-            var fields: [String: Value] = [:]
+            var fields = [String: Value](minimumCapacity: 4)
             fields["regionNames"] = .texts(self.regionNames)
             if let part = self.allRegions { fields["allRegions"] = .boolean(part) }
             fields["filters"] = .list(self.filters.map { $0.wireValue })
@@ -112,7 +112,7 @@ extension EC2 {
         }
 
         public var wireValue: Value {
-            var fields: [String: Value] = [:]
+            var fields = [String: Value](minimumCapacity: 1)
             fields["regions"] = .list(self.regions.map { $0.wireValue })
             return .record(fields)
         }
@@ -162,7 +162,7 @@ extension EC2 {
         }
 
         public var wireValue: Value {
-            var fields: [String: Value] = [:]
+            var fields = [String: Value](minimumCapacity: 5)
             fields["zoneNames"] = .texts(self.zoneNames)
             fields["zoneIds"] = .texts(self.zoneIds)
             if let part = self.allAvailabilityZones { fields["allAvailabilityZones"] = .boolean(part) }
@@ -207,7 +207,7 @@ extension EC2 {
         }
 
         public var wireValue: Value {
-            var fields: [String: Value] = [:]
+            var fields = [String: Value](minimumCapacity: 1)
             fields["availabilityZones"] = .list(self.availabilityZones.map { $0.wireValue })
             return .record(fields)
         }
@@ -244,7 +244,7 @@ extension EC2 {
         }
 
         public var wireValue: Value {
-            var fields: [String: Value] = [:]
+            var fields = [String: Value](minimumCapacity: 3)
             if let part = self.regionName { fields["regionName"] = .text(part) }
             if let part = self.endpoint { fields["endpoint"] = .text(part) }
             if let part = self.optInStatus { fields["optInStatus"] = .text(part) }
@@ -277,7 +277,7 @@ extension EC2 {
         }
 
         public var wireValue: Value {
-            var fields: [String: Value] = [:]
+            var fields = [String: Value](minimumCapacity: 1)
             if let part = self.message { fields["message"] = .text(part) }
             return .record(fields)
         }
@@ -340,7 +340,7 @@ extension EC2 {
         }
 
         public var wireValue: Value {
-            var fields: [String: Value] = [:]
+            var fields = [String: Value](minimumCapacity: 9)
             if let part = self.zoneName { fields["zoneName"] = .text(part) }
             if let part = self.state { fields["state"] = .text(part) }
             if let part = self.regionName { fields["regionName"] = .text(part) }

@@ -47,7 +47,7 @@ extension IAM {
         }
 
         public var wireValue: Value {
-            var fields: [String: Value] = [:]
+            var fields = [String: Value](minimumCapacity: 1)
             if let part = self.userName { fields["userName"] = .text(part) }
             return .record(fields)
         }
@@ -81,7 +81,7 @@ extension IAM {
         }
 
         public var wireValue: Value {
-            var fields: [String: Value] = [:]
+            var fields = [String: Value](minimumCapacity: 1)
             if let part = self.user { fields["user"] = part.wireValue }
             return .record(fields)
         }
@@ -126,7 +126,7 @@ extension IAM {
         }
 
         public var wireValue: Value {
-            var fields: [String: Value] = [:]
+            var fields = [String: Value](minimumCapacity: 5)
             if let part = self.path { fields["path"] = .text(part) }
             if let part = self.userName { fields["userName"] = .text(part) }
             if let part = self.userId { fields["userId"] = .text(part) }

@@ -167,7 +167,7 @@ extension NC {
         }
 
         public var wireValue: Value {
-            var fields: [String: Value] = [:]
+            var fields = [String: Value](minimumCapacity: 1)
             if let part = self.node { fields["node"] = part.wireValue }
             return .record(fields)
         }
@@ -198,7 +198,7 @@ extension NC {
         }
 
         public var wireValue: Value {
-            var fields: [String: Value] = [:]
+            var fields = [String: Value](minimumCapacity: 1)
             fields["instanceIds"] = .texts(self.instanceIds)
             return .record(fields)
         }
@@ -244,7 +244,7 @@ extension NC {
         }
 
         public var wireValue: Value {
-            var fields: [String: Value] = [:]
+            var fields = [String: Value](minimumCapacity: 3)
             fields["instances"] = .list(self.instances.map { $0.wireValue })
             fields["bundles"] = .list(self.bundles.map { $0.wireValue })
             if let part = self.networkGeneration { fields["networkGeneration"] = .integer(part) }
@@ -284,7 +284,7 @@ extension NC {
         }
 
         public var wireValue: Value {
-            var fields: [String: Value] = [:]
+            var fields = [String: Value](minimumCapacity: 2)
             fields["order"] = self.order.wireValue
             fields["generation"] = .integer(self.generation)
             return .record(fields)
@@ -319,7 +319,7 @@ extension NC {
         }
 
         public var wireValue: Value {
-            var fields: [String: Value] = [:]
+            var fields = [String: Value](minimumCapacity: 1)
             if let part = self.instance { fields["instance"] = part.wireValue }
             return .record(fields)
         }
@@ -362,7 +362,7 @@ extension NC {
         }
 
         public var wireValue: Value {
-            var fields: [String: Value] = [:]
+            var fields = [String: Value](minimumCapacity: 4)
             fields["instanceId"] = .text(self.instanceId)
             fields["generation"] = .integer(self.generation)
             if let part = self.force { fields["force"] = .boolean(part) }
@@ -401,7 +401,7 @@ extension NC {
         }
 
         public var wireValue: Value {
-            var fields: [String: Value] = [:]
+            var fields = [String: Value](minimumCapacity: 1)
             if let part = self.instance { fields["instance"] = part.wireValue }
             return .record(fields)
         }
@@ -445,7 +445,7 @@ extension NC {
         }
 
         public var wireValue: Value {
-            var fields: [String: Value] = [:]
+            var fields = [String: Value](minimumCapacity: 4)
             fields["instanceId"] = .text(self.instanceId)
             fields["generation"] = .integer(self.generation)
             if let part = self.force { fields["force"] = .boolean(part) }
@@ -485,7 +485,7 @@ extension NC {
         }
 
         public var wireValue: Value {
-            var fields: [String: Value] = [:]
+            var fields = [String: Value](minimumCapacity: 1)
             if let part = self.instance { fields["instance"] = part.wireValue }
             return .record(fields)
         }
@@ -521,7 +521,7 @@ extension NC {
         }
 
         public var wireValue: Value {
-            var fields: [String: Value] = [:]
+            var fields = [String: Value](minimumCapacity: 2)
             fields["instanceId"] = .text(self.instanceId)
             fields["rebootCount"] = .integer(self.rebootCount)
             return .record(fields)
@@ -557,7 +557,7 @@ extension NC {
         }
 
         public var wireValue: Value {
-            var fields: [String: Value] = [:]
+            var fields = [String: Value](minimumCapacity: 1)
             if let part = self.instance { fields["instance"] = part.wireValue }
             return .record(fields)
         }
@@ -588,7 +588,7 @@ extension NC {
         }
 
         public var wireValue: Value {
-            var fields: [String: Value] = [:]
+            var fields = [String: Value](minimumCapacity: 1)
             fields["instanceId"] = .text(self.instanceId)
             return .record(fields)
         }
@@ -630,7 +630,7 @@ extension NC {
         }
 
         public var wireValue: Value {
-            var fields: [String: Value] = [:]
+            var fields = [String: Value](minimumCapacity: 3)
             if let part = self.instanceId { fields["instanceId"] = .text(part) }
             if let part = self.timestamp { fields["timestamp"] = .timestamp(part) }
             if let part = self.output { fields["output"] = .blob(part) }
@@ -674,7 +674,7 @@ extension NC {
         }
 
         public var wireValue: Value {
-            var fields: [String: Value] = [:]
+            var fields = [String: Value](minimumCapacity: 3)
             fields["instanceId"] = .text(self.instanceId)
             fields["volume"] = self.volume.wireValue
             fields["generation"] = .integer(self.generation)
@@ -711,7 +711,7 @@ extension NC {
         }
 
         public var wireValue: Value {
-            var fields: [String: Value] = [:]
+            var fields = [String: Value](minimumCapacity: 1)
             if let part = self.instance { fields["instance"] = part.wireValue }
             return .record(fields)
         }
@@ -759,7 +759,7 @@ extension NC {
         }
 
         public var wireValue: Value {
-            var fields: [String: Value] = [:]
+            var fields = [String: Value](minimumCapacity: 5)
             fields["instanceId"] = .text(self.instanceId)
             fields["volumeId"] = .text(self.volumeId)
             fields["attachmentId"] = .text(self.attachmentId)
@@ -800,7 +800,7 @@ extension NC {
         }
 
         public var wireValue: Value {
-            var fields: [String: Value] = [:]
+            var fields = [String: Value](minimumCapacity: 1)
             if let part = self.instance { fields["instance"] = part.wireValue }
             return .record(fields)
         }
@@ -835,7 +835,7 @@ extension NC {
         }
 
         public var wireValue: Value {
-            var fields: [String: Value] = [:]
+            var fields = [String: Value](minimumCapacity: 2)
             fields["network"] = self.network.wireValue
             fields["generation"] = .integer(self.generation)
             return .record(fields)
@@ -870,7 +870,7 @@ extension NC {
         }
 
         public var wireValue: Value {
-            var fields: [String: Value] = [:]
+            var fields = [String: Value](minimumCapacity: 1)
             if let part = self.generation { fields["generation"] = .integer(part) }
             return .record(fields)
         }
@@ -915,7 +915,7 @@ extension NC {
         }
 
         public var wireValue: Value {
-            var fields: [String: Value] = [:]
+            var fields = [String: Value](minimumCapacity: 4)
             fields["taskId"] = .text(self.taskId)
             fields["instanceId"] = .text(self.instanceId)
             fields["imageName"] = .text(self.imageName)
@@ -955,7 +955,7 @@ extension NC {
         }
 
         public var wireValue: Value {
-            var fields: [String: Value] = [:]
+            var fields = [String: Value](minimumCapacity: 1)
             if let part = self.bundle { fields["bundle"] = part.wireValue }
             return .record(fields)
         }
@@ -992,7 +992,7 @@ extension NC {
         }
 
         public var wireValue: Value {
-            var fields: [String: Value] = [:]
+            var fields = [String: Value](minimumCapacity: 2)
             fields["taskId"] = .text(self.taskId)
             fields["parts"] = .list(self.parts.map { $0.wireValue })
             return .record(fields)
@@ -1028,7 +1028,7 @@ extension NC {
         }
 
         public var wireValue: Value {
-            var fields: [String: Value] = [:]
+            var fields = [String: Value](minimumCapacity: 1)
             if let part = self.bundle { fields["bundle"] = part.wireValue }
             return .record(fields)
         }
@@ -1059,7 +1059,7 @@ extension NC {
         }
 
         public var wireValue: Value {
-            var fields: [String: Value] = [:]
+            var fields = [String: Value](minimumCapacity: 1)
             fields["taskId"] = .text(self.taskId)
             return .record(fields)
         }
@@ -1182,7 +1182,7 @@ extension NC {
         }
 
         public var wireValue: Value {
-            var fields: [String: Value] = [:]
+            var fields = [String: Value](minimumCapacity: 18)
             if let part = self.name { fields["name"] = .text(part) }
             if let part = self.version { fields["version"] = .text(part) }
             if let part = self.hypervisor { fields["hypervisor"] = .text(part) }
@@ -1254,7 +1254,7 @@ extension NC {
         }
 
         public var wireValue: Value {
-            var fields: [String: Value] = [:]
+            var fields = [String: Value](minimumCapacity: 3)
             if let part = self.url { fields["url"] = .text(part) }
             if let part = self.size { fields["size"] = .integer(part) }
             if let part = self.digest { fields["digest"] = .text(part) }
@@ -1336,7 +1336,7 @@ extension NC {
         }
 
         public var wireValue: Value {
-            var fields: [String: Value] = [:]
+            var fields = [String: Value](minimumCapacity: 11)
             fields["imageId"] = .text(self.imageId)
             if let part = self.role { fields["role"] = .text(part) }
             if let part = self.format { fields["format"] = .text(part) }
@@ -1439,7 +1439,7 @@ extension NC {
         }
 
         public var wireValue: Value {
-            var fields: [String: Value] = [:]
+            var fields = [String: Value](minimumCapacity: 14)
             fields["instanceId"] = .text(self.instanceId)
             if let part = self.accountId { fields["accountId"] = .text(part) }
             if let part = self.reservationId { fields["reservationId"] = .text(part) }
@@ -1569,7 +1569,7 @@ extension NC {
         }
 
         public var wireValue: Value {
-            var fields: [String: Value] = [:]
+            var fields = [String: Value](minimumCapacity: 19)
             if let part = self.imageId { fields["imageId"] = .text(part) }
             if let part = self.launchIndex { fields["launchIndex"] = .integer(part) }
             if let part = self.manifestPath { fields["manifestPath"] = .text(part) }
@@ -1638,7 +1638,7 @@ extension NC {
         }
 
         public var wireValue: Value {
-            var fields: [String: Value] = [:]
+            var fields = [String: Value](minimumCapacity: 2)
             if let part = self.key { fields["key"] = .text(part) }
             if let part = self.value { fields["value"] = .text(part) }
             return .record(fields)
@@ -1686,7 +1686,7 @@ extension NC {
         }
 
         public var wireValue: Value {
-            var fields: [String: Value] = [:]
+            var fields = [String: Value](minimumCapacity: 5)
             fields["volumeId"] = .text(self.volumeId)
             fields["attachmentId"] = .text(self.attachmentId)
             fields["device"] = .text(self.device)
@@ -1744,7 +1744,7 @@ extension NC {
         }
 
         public var wireValue: Value {
-            var fields: [String: Value] = [:]
+            var fields = [String: Value](minimumCapacity: 6)
             if let part = self.volumeId { fields["volumeId"] = .text(part) }
             if let part = self.attachmentId { fields["attachmentId"] = .text(part) }
             if let part = self.device { fields["device"] = .text(part) }
@@ -1835,7 +1835,7 @@ extension NC {
         }
 
         public var wireValue: Value {
-            var fields: [String: Value] = [:]
+            var fields = [String: Value](minimumCapacity: 12)
             if let part = self.instanceId { fields["instanceId"] = .text(part) }
             if let part = self.state { fields["state"] = .text(part) }
             if let part = self.desired { fields["desired"] = .text(part) }
@@ -1891,7 +1891,7 @@ extension NC {
         }
 
         public var wireValue: Value {
-            var fields: [String: Value] = [:]
+            var fields = [String: Value](minimumCapacity: 2)
             if let part = self.step { fields["step"] = .text(part) }
             if let part = self.at { fields["at"] = .timestamp(part) }
             return .record(fields)
@@ -1967,7 +1967,7 @@ extension NC {
         }
 
         public var wireValue: Value {
-            var fields: [String: Value] = [:]
+            var fields = [String: Value](minimumCapacity: 11)
             if let part = self.taskId { fields["taskId"] = .text(part) }
             if let part = self.instanceId { fields["instanceId"] = .text(part) }
             if let part = self.state { fields["state"] = .text(part) }
@@ -2032,7 +2032,7 @@ extension NC {
         }
 
         public var wireValue: Value {
-            var fields: [String: Value] = [:]
+            var fields = [String: Value](minimumCapacity: 5)
             if let part = self.index { fields["index"] = .integer(part) }
             if let part = self.filename { fields["filename"] = .text(part) }
             if let part = self.digest { fields["digest"] = .text(part) }
@@ -2073,7 +2073,7 @@ extension NC {
         }
 
         public var wireValue: Value {
-            var fields: [String: Value] = [:]
+            var fields = [String: Value](minimumCapacity: 2)
             if let part = self.index { fields["index"] = .integer(part) }
             if let part = self.url { fields["url"] = .text(part) }
             return .record(fields)
@@ -2133,7 +2133,7 @@ extension NC {
         }
 
         public var wireValue: Value {
-            var fields: [String: Value] = [:]
+            var fields = [String: Value](minimumCapacity: 6)
             if let part = self.gateway { fields["gateway"] = .text(part) }
             if let part = self.prefixLength { fields["prefixLength"] = .integer(part) }
             fields["groups"] = .list(self.groups.map { $0.wireValue })
@@ -2183,7 +2183,7 @@ extension NC {
         }
 
         public var wireValue: Value {
-            var fields: [String: Value] = [:]
+            var fields = [String: Value](minimumCapacity: 3)
             if let part = self.groupId { fields["groupId"] = .text(part) }
             fields["members"] = .texts(self.members)
             fields["rules"] = .list(self.rules.map { $0.wireValue })
@@ -2235,7 +2235,7 @@ extension NC {
         }
 
         public var wireValue: Value {
-            var fields: [String: Value] = [:]
+            var fields = [String: Value](minimumCapacity: 5)
             if let part = self.proto { fields["proto"] = .text(part) }
             if let part = self.fromPort { fields["fromPort"] = .integer(part) }
             if let part = self.toPort { fields["toPort"] = .integer(part) }
@@ -2292,7 +2292,7 @@ extension NC {
         }
 
         public var wireValue: Value {
-            var fields: [String: Value] = [:]
+            var fields = [String: Value](minimumCapacity: 6)
             if let part = self.instanceId { fields["instanceId"] = .text(part) }
             if let part = self.macAddress { fields["macAddress"] = .text(part) }
             if let part = self.privateAddress { fields["privateAddress"] = .text(part) }
@@ -2336,7 +2336,7 @@ extension NC {
         }
 
         public var wireValue: Value {
-            var fields: [String: Value] = [:]
+            var fields = [String: Value](minimumCapacity: 2)
             if let part = self.node { fields["node"] = .text(part) }
             if let part = self.privateAddress { fields["privateAddress"] = .text(part) }
             return .record(fields)

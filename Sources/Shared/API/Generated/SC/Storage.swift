@@ -118,7 +118,7 @@ extension SC {
         }
 
         public var wireValue: Value {
-            var fields: [String: Value] = [:]
+            var fields = [String: Value](minimumCapacity: 4)
             fields["volumeId"] = .text(self.volumeId)
             fields["sizeGiB"] = .integer(self.sizeGiB)
             if let part = self.snapshotId { fields["snapshotId"] = .text(part) }
@@ -158,7 +158,7 @@ extension SC {
         }
 
         public var wireValue: Value {
-            var fields: [String: Value] = [:]
+            var fields = [String: Value](minimumCapacity: 1)
             if let part = self.volume { fields["volume"] = part.wireValue }
             return .record(fields)
         }
@@ -193,7 +193,7 @@ extension SC {
         }
 
         public var wireValue: Value {
-            var fields: [String: Value] = [:]
+            var fields = [String: Value](minimumCapacity: 2)
             fields["volumeId"] = .text(self.volumeId)
             fields["generation"] = .integer(self.generation)
             return .record(fields)
@@ -229,7 +229,7 @@ extension SC {
         }
 
         public var wireValue: Value {
-            var fields: [String: Value] = [:]
+            var fields = [String: Value](minimumCapacity: 1)
             if let part = self.volume { fields["volume"] = part.wireValue }
             return .record(fields)
         }
@@ -260,7 +260,7 @@ extension SC {
         }
 
         public var wireValue: Value {
-            var fields: [String: Value] = [:]
+            var fields = [String: Value](minimumCapacity: 1)
             fields["volumeIds"] = .texts(self.volumeIds)
             return .record(fields)
         }
@@ -296,7 +296,7 @@ extension SC {
         }
 
         public var wireValue: Value {
-            var fields: [String: Value] = [:]
+            var fields = [String: Value](minimumCapacity: 1)
             fields["volumes"] = .list(self.volumes.map { $0.wireValue })
             return .record(fields)
         }
@@ -335,7 +335,7 @@ extension SC {
         }
 
         public var wireValue: Value {
-            var fields: [String: Value] = [:]
+            var fields = [String: Value](minimumCapacity: 3)
             fields["snapshotId"] = .text(self.snapshotId)
             fields["volumeId"] = .text(self.volumeId)
             fields["generation"] = .integer(self.generation)
@@ -373,7 +373,7 @@ extension SC {
         }
 
         public var wireValue: Value {
-            var fields: [String: Value] = [:]
+            var fields = [String: Value](minimumCapacity: 1)
             if let part = self.snapshot { fields["snapshot"] = part.wireValue }
             return .record(fields)
         }
@@ -408,7 +408,7 @@ extension SC {
         }
 
         public var wireValue: Value {
-            var fields: [String: Value] = [:]
+            var fields = [String: Value](minimumCapacity: 2)
             fields["snapshotId"] = .text(self.snapshotId)
             fields["generation"] = .integer(self.generation)
             return .record(fields)
@@ -444,7 +444,7 @@ extension SC {
         }
 
         public var wireValue: Value {
-            var fields: [String: Value] = [:]
+            var fields = [String: Value](minimumCapacity: 1)
             if let part = self.snapshot { fields["snapshot"] = part.wireValue }
             return .record(fields)
         }
@@ -475,7 +475,7 @@ extension SC {
         }
 
         public var wireValue: Value {
-            var fields: [String: Value] = [:]
+            var fields = [String: Value](minimumCapacity: 1)
             fields["snapshotIds"] = .texts(self.snapshotIds)
             return .record(fields)
         }
@@ -511,7 +511,7 @@ extension SC {
         }
 
         public var wireValue: Value {
-            var fields: [String: Value] = [:]
+            var fields = [String: Value](minimumCapacity: 1)
             fields["snapshots"] = .list(self.snapshots.map { $0.wireValue })
             return .record(fields)
         }
@@ -546,7 +546,7 @@ extension SC {
         }
 
         public var wireValue: Value {
-            var fields: [String: Value] = [:]
+            var fields = [String: Value](minimumCapacity: 2)
             fields["volumeId"] = .text(self.volumeId)
             fields["attachmentId"] = .text(self.attachmentId)
             return .record(fields)
@@ -582,7 +582,7 @@ extension SC {
         }
 
         public var wireValue: Value {
-            var fields: [String: Value] = [:]
+            var fields = [String: Value](minimumCapacity: 1)
             if let part = self.export { fields["export"] = part.wireValue }
             return .record(fields)
         }
@@ -617,7 +617,7 @@ extension SC {
         }
 
         public var wireValue: Value {
-            var fields: [String: Value] = [:]
+            var fields = [String: Value](minimumCapacity: 2)
             fields["volumeId"] = .text(self.volumeId)
             fields["attachmentId"] = .text(self.attachmentId)
             return .record(fields)
@@ -710,7 +710,7 @@ extension SC {
         }
 
         public var wireValue: Value {
-            var fields: [String: Value] = [:]
+            var fields = [String: Value](minimumCapacity: 5)
             if let part = self.totalGiB { fields["totalGiB"] = .integer(part) }
             if let part = self.freeGiB { fields["freeGiB"] = .integer(part) }
             if let part = self.volumes { fields["volumes"] = .integer(part) }
@@ -769,7 +769,7 @@ extension SC {
         }
 
         public var wireValue: Value {
-            var fields: [String: Value] = [:]
+            var fields = [String: Value](minimumCapacity: 6)
             if let part = self.volumeId { fields["volumeId"] = .text(part) }
             if let part = self.state { fields["state"] = .text(part) }
             if let part = self.sizeGiB { fields["sizeGiB"] = .integer(part) }
@@ -834,7 +834,7 @@ extension SC {
         }
 
         public var wireValue: Value {
-            var fields: [String: Value] = [:]
+            var fields = [String: Value](minimumCapacity: 7)
             if let part = self.snapshotId { fields["snapshotId"] = .text(part) }
             if let part = self.volumeId { fields["volumeId"] = .text(part) }
             if let part = self.state { fields["state"] = .text(part) }
@@ -892,7 +892,7 @@ extension SC {
         }
 
         public var wireValue: Value {
-            var fields: [String: Value] = [:]
+            var fields = [String: Value](minimumCapacity: 5)
             if let part = self.host { fields["host"] = .text(part) }
             if let part = self.port { fields["port"] = .integer(part) }
             if let part = self.exportName { fields["exportName"] = .text(part) }

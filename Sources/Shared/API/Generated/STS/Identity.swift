@@ -76,7 +76,7 @@ extension STS {
         }
 
         public var wireValue: Value {
-            var fields: [String: Value] = [:]
+            var fields = [String: Value](minimumCapacity: 3)
             if let part = self.arn { fields["arn"] = .text(part) }
             if let part = self.userId { fields["userId"] = .text(part) }
             if let part = self.account { fields["account"] = .text(part) }
