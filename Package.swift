@@ -118,7 +118,7 @@ let package = Package(
             tests("WalrusTests", ["WalrusKit", "Daemon", "Signing", "Wire", "Domain", "TestKit", "Workflow", "Database", "Identity"]),
             tests("ClusterControllerTests", ["ClusterControllerKit", "API", "Wire", "Domain", "Workflow"]),
             tests("StorageControllerTests", ["StorageControllerKit", "API", "Wire", "Domain", "TestKit", "Workflow", "Database"]),
-            tests("NodeControllerTests", ["NodeControllerKit", "Daemon", "API", "Wire", "Domain", "TestKit", "Workflow", "Signing", logging]),
+            tests("NodeControllerTests", ["NodeControllerKit", "Daemon", "API", "Wire", "Domain", "TestKit", "Workflow", "Signing", logging], exclude: ["Golden"]),
             tests(
                 "ContractTests",
                 ["NodeControllerKit", "Daemon", "StorageControllerKit", "ClusterControllerKit", "API", "Wire", "Domain", "TestKit", "Workflow"]),

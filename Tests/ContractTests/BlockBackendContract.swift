@@ -9,9 +9,11 @@ protocol BlockBench: Sendable {
     var backend: any BlockBackend { get }
     /// The same storage seen by a controller that was started again (after a kill -9).
     func reopened() throws -> any BlockBackend
-    func write(_ volume: String, _ grant: ExportGrant, _ address: ExportAddress, at offset: Int, count: Int, pattern: UInt8) async throws -> Bool
+    func write(_ volume: String, _ grant: ExportGrant, _ address: ExportAddress, at offset: Int, count: Int, pattern: UInt8) async throws
+        -> Bool
     /// Whether the bytes are all `pattern`.
-    func holds(_ volume: String, _ grant: ExportGrant, _ address: ExportAddress, at offset: Int, count: Int, pattern: UInt8) async throws -> Bool
+    func holds(_ volume: String, _ grant: ExportGrant, _ address: ExportAddress, at offset: Int, count: Int, pattern: UInt8) async throws
+        -> Bool
     /// The volume's daemon is killed.
     func killDaemon(_ volume: String) async throws
     func close() async

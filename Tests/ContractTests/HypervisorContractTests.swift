@@ -6,8 +6,8 @@ import Synchronization
 import Testing
 import Workflow
 
-/// What every `Hypervisor` must do: one script, run on the simulated one and, where libvirt and QEMU work, on the real one. The guest has no
-/// operating system, so it hears nothing and lets go of nothing; the simulated one is told to behave so too.
+/// What every `Hypervisor` must do: one script, run on the simulated one and, where libvirt and QEMU work, on the real one. The
+/// guest has no operating system, so it hears nothing and lets go of nothing; the simulated one is told to behave so too.
 @Suite(.serialized) struct HypervisorContractTests {
     @Test func simulated() async throws {
         let hypervisor = SimulatedHypervisor(clock: SystemClock())
@@ -15,7 +15,8 @@ import Workflow
         deaf.hearsACPI = false
         deaf.releasesDisks = false
         hypervisor.setBehaviour(deaf)
-        let contract = HypervisorContract(hypervisor: hypervisor, root: "/nowhere/root.qcow2", console: "/nowhere/console", bridge: "br", port: 1)
+        let contract = HypervisorContract(
+            hypervisor: hypervisor, root: "/nowhere/root.qcow2", console: "/nowhere/console", bridge: "br", port: 1)
         try await contract.run()
         try await contract.survives { hypervisor.crash(contract.name) }
     }
@@ -80,7 +81,8 @@ struct HypervisorContract: Sendable {
         DomainSpecification(
             instanceID: name, accountID: "123456789012", kind: .qemu, cores: 1, memoryMiB: memoryMiB, boot: .disk,
             root: .init(path: root, format: "qcow2", direct: false),
-            interface: .init(macAddress: "d0:0d:00:00:00:01", tap: InstanceNames.tap(name), bridge: bridge, mtu: 1450), consolePath: console)
+            interface: .init(macAddress: "d0:0d:00:00:00:01", tap: InstanceNames.tap(name), bridge: bridge, mtu: 1450), consolePath: console
+        )
     }
 
     func until(_ what: Comment, _ condition: () async throws -> Bool) async throws {

@@ -22,7 +22,8 @@ import Workflow
         let image = String(cString: variable)
         do {
             let disk = daemon.folder + "/guest.qcow2"
-            try await CommandRunner().check(Command("qemu-img", ["create", "-q", "-f", "qcow2", "-b", image + "/root.img", "-F", "raw", disk, "256M"]))
+            try await CommandRunner().check(
+                Command("qemu-img", ["create", "-q", "-f", "qcow2", "-b", image + "/root.img", "-F", "raw", disk, "256M"]))
             let hypervisor = LibvirtHypervisor(uri: daemon.uri, kind: .qemu)
             let console = daemon.consolePath
             try await GuestContract(
@@ -63,7 +64,8 @@ private struct GuestContract {
 
             // A disk comes and goes, and the event tells when it is gone.
             let disk = NetworkDisk(
-                serial: "vol-00000001", target: "vdb", host: "127.0.0.1", port: contract.port, export: "secret", tlsHostname: nil, tls: false)
+                serial: "vol-00000001", target: "vdb", host: "127.0.0.1", port: contract.port, export: "secret", tlsHostname: nil,
+                tls: false)
             try await hypervisor.attachDisk(disk, to: name)
             // A guest that was still starting drivers hears a second request; that is how the node asks too.
             try await patiently("the disk goes", every: 20) {

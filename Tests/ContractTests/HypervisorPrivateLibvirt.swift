@@ -3,8 +3,9 @@ import Domain
 import Glibc
 import Synchronization
 
-/// A libvirtd of our own, in its own mount and network namespaces, with a bridge and an NBD export: the host's libvirt and network are not
-/// touched. Needs root, libvirtd and QEMU; where they are missing there is none, and the contract runs on the simulated hypervisor alone.
+/// A libvirtd of our own, in its own mount and network namespaces, with a bridge and an NBD export: the host's libvirt and network
+/// are not touched. Needs root, libvirtd and QEMU; where they are missing there is none, and the contract runs on the simulated
+/// hypervisor alone.
 final class PrivateLibvirt: Sendable {
     static let bridge = "ctbr0"
     static let exportPort = 10_819
@@ -23,7 +24,8 @@ final class PrivateLibvirt: Sendable {
         ]
         guard getuid() == 0, needed.allSatisfy({ access($0, X_OK) == 0 }) else { return nil }
         let folder = "/tmp/karri-ct-\(getpid())-\(UInt32.random(in: 0...UInt32.max))"
-        let result = try await CommandRunner().run(Command("sh", ["-c", startScript, "sh", folder, bridge, "\(exportPort)"], timeoutMilliseconds: 60_000))
+        let result = try await CommandRunner().run(
+            Command("sh", ["-c", startScript, "sh", folder, bridge, "\(exportPort)"], timeoutMilliseconds: 60_000))
         guard result.status == 0 else {
             // Such as a container without namespaces.
             await PrivateLibvirt(folder: folder).stop()
@@ -32,7 +34,9 @@ final class PrivateLibvirt: Sendable {
         return PrivateLibvirt(folder: folder)
     }
 
-    func stop() async { _ = try? await CommandRunner().run(Command("sh", ["-c", Self.stopScript, "sh", folder], timeoutMilliseconds: 30_000)) }
+    func stop() async {
+        _ = try? await CommandRunner().run(Command("sh", ["-c", Self.stopScript, "sh", folder], timeoutMilliseconds: 30_000))
+    }
 
     /// libvirtd only: what runs goes on.
     func restartDaemon() async throws {

@@ -1,8 +1,10 @@
 import API
 import Daemon
 import Domain
+import Logging
 import NodeControllerKit
 import Testing
+import Workflow
 
 // The real network with real packets: a node in a namespace, guests in namespaces on the ports of its bridge, and a client outside.
 
@@ -277,5 +279,41 @@ extension String {
             rest.removeFirst()
         }
         return false
+    }
+}
+
+/// Runs commands in the namespace, but lets one of them fail.
+private struct FailingRunner: CommandRunning {
+    let inner: NamespaceRunner
+    let failing: String
+
+    func run(_ command: Command) async throws(CloudError) -> CommandResult {
+        if command.executable == failing { return CommandResult(status: 1, errors: "out of order") }
+        return try await inner.run(command)
+    }
+}
+
+@Suite(.serialized, .enabled(if: canMakeNetworks)) struct NodeNetworkFaults {
+    /// A change that was not carried out whole is not said to be applied, and the same command again carries it out.
+    @Test(arguments: ["nft", "dnsmasq", "ip"]) func aChangeThatFailsHalfWay(_ failing: String) async throws {
+        let bench = try await HostBench()
+        do {
+            let state = SampleNetwork.state([SampleNetwork.instance("a", "10.1.0.11", public: "198.18.0.11")], [SampleNetwork.ssh])
+            let broken = HostNetwork(
+                settings: bench.settings, storage: bench.storage, clock: SystemClock(),
+                logger: Logger(label: "test", factory: { _ in SwiftLogNoOpLogHandler() }),
+                runner: FailingRunner(inner: bench.runner, failing: failing))
+            await #expect(throws: CloudError.self) { try await broken.apply(state, generation: 4) }
+            #expect(await broken.appliedGeneration() == 0)
+            #expect(await !broken.contains(instanceID: "i-aaaaaaaa"))
+            let healed = bench.host()
+            let applied = try await healed.apply(state, generation: 4)
+            #expect(applied == 4)
+            #expect(await healed.contains(instanceID: "i-aaaaaaaa"))
+        } catch {
+            await bench.close()
+            throw error
+        }
+        await bench.close()
     }
 }

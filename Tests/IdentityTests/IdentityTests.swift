@@ -150,7 +150,10 @@ private func withStore(_ body: (IdentityStore, DatabasePool) async throws -> Voi
         try await withStore { identity, _ in
             let account = try await identity.accountCreate(name: "one")
             let key = try await identity.accessKeyCreate(account: account.id)
-            for id in ["", "AKIA", "AKIAAAAAAAAAAAAAAAAA", "'; DROP TABLE identity.accounts; --", String(repeating: "A", count: 5000), "A\0BCDEFGHIJKLMNOPQ"] {
+            for id in [
+                "", "AKIA", "AKIAAAAAAAAAAAAAAAAA", "'; DROP TABLE identity.accounts; --", String(repeating: "A", count: 5000),
+                "A\0BCDEFGHIJKLMNOPQ",
+            ] {
                 #expect(try await identity.credential(accessKeyID: id)?.secret == nil)
             }
             try await identity.accessKeySetActive(key.id, account: account.id, active: false)

@@ -1,7 +1,6 @@
 """Fixtures of the integration ring: clients of the cloud that `run` brought up, and one running machine shared by the tests that use it."""
 
 import os
-import re
 import subprocess
 import time
 from pathlib import Path
@@ -121,14 +120,18 @@ class Key:
 
 @pytest.fixture(scope="session")
 def key(ec2, tmp_path_factory):
-    return Key(ec2, "integration", tmp_path_factory.mktemp("keys"))
+    key = Key(ec2, f"integration-{os.getpid()}", tmp_path_factory.mktemp("keys"))
+    yield key
+    ec2.delete_key_pair(KeyName=key.name)
 
 
 @pytest.fixture(scope="session")
 def group(ec2):
-    ec2.create_security_group(GroupName="integration", Description="ssh")
-    ec2.authorize_security_group_ingress(GroupName="integration", IpProtocol="tcp", FromPort=22, ToPort=22, CidrIp="0.0.0.0/0")
-    return "integration"
+    name = f"integration-{os.getpid()}"
+    ec2.create_security_group(GroupName=name, Description="ssh")
+    ec2.authorize_security_group_ingress(GroupName=name, IpProtocol="tcp", FromPort=22, ToPort=22, CidrIp="0.0.0.0/0")
+    yield name
+    until(f"{name} deleted", 30, lambda: ec2.delete_security_group(GroupName=name))
 
 
 @pytest.fixture(scope="session")
@@ -152,6 +155,3 @@ def error_code(call, **arguments):
         call(**arguments)
     response = caught.value.response
     return response["Error"]["Code"], response["ResponseMetadata"]["HTTPStatusCode"]
-
-
-__all__ = ["Machine", "Key", "client", "run", "karri", "until", "daemon_pid", "error_code", "RC", "IMAGES", "HOME", "REPO", "ZONE", "re"]

@@ -1,11 +1,10 @@
 """The life of a machine on real parts: addresses, metadata, ssh, reboot, volumes, snapshots, shutdown, back to storage."""
 
-import base64
+import os
 import subprocess
-import time
 
 import pytest
-from conftest import IMAGES, REPO, ZONE, Machine, error_code, run, until
+from conftest import HOME, IMAGES, REPO, ZONE, Machine, error_code, run, until
 
 
 def test_user_data_and_metadata(machine):
@@ -30,10 +29,8 @@ def test_metadata_version_2(machine):
 
 
 def test_console_output(ec2, machine):
-    def output():
-        return base64.b64decode(base64.b64encode(ec2.get_console_output(InstanceId=machine.id)["Output"].encode())).decode()
-
-    assert until("the boot in the console", 30, lambda: "ssh up" in output() and output())
+    text = until("the boot in the console", 30, lambda: ec2.get_console_output(InstanceId=machine.id)["Output"])
+    assert "Linux version" in text and "ssh up" in text
 
 
 def test_new_group_lets_nothing_in(ec2, key, machine):
@@ -134,15 +131,15 @@ def test_full_disk_image_boots_stops_and_starts(ec2, key, group):
 
 
 def test_shutdown_in_the_guest_ends_it_and_saves_it(ec2, s3, key, group):
-    s3.create_bucket(Bucket="it-saved")
+    bucket = f"it-saved-{os.getpid()}"
+    s3.create_bucket(Bucket=bucket)
     machine = Machine(
         ec2, key, groups=[group],
-        TagSpecifications=[{"ResourceType": "instance", "Tags": [{"Key": "karri:save-on-shutdown", "Value": "it-saved/first"}]}]).running().ssh_up()
+        TagSpecifications=[{"ResourceType": "instance", "Tags": [{"Key": "karri:save-on-shutdown", "Value": f"{bucket}/first"}]}]).running().ssh_up()
     machine.ssh("echo it lives on > /root/file; sync")
-    address = machine.address
     machine.ssh("poweroff", check=False)
     until("terminated", 180, lambda: machine.state == "terminated")
-    saved = [i for i in ec2.describe_images(Owners=["self"])["Images"] if i["ImageLocation"].startswith("it-saved/first")]
+    saved = [i for i in ec2.describe_images(Owners=["self"])["Images"] if i["ImageLocation"].startswith(f"{bucket}/first")]
     assert len(saved) == 1 and saved[0]["KernelId"] == IMAGES["KARRI_KERNEL"]
     again = Machine(ec2, key, image=saved[0]["ImageId"], groups=[group]).running().ssh_up()
     try:
@@ -150,7 +147,6 @@ def test_shutdown_in_the_guest_ends_it_and_saves_it(ec2, s3, key, group):
     finally:
         again.terminate()
     ec2.deregister_image(ImageId=saved[0]["ImageId"])
-    assert address
 
 
 def test_bundle_written_by_hand_is_refused_when_broken(ec2, s3, tmp_path):
@@ -169,7 +165,7 @@ def test_bundle_written_by_hand_is_refused_when_broken(ec2, s3, tmp_path):
             s3.put_object(Bucket="it-broken", Key="broken.part.000", Body=body)
         return error_code(ec2.register_image, Name="broken", ImageLocation="it-broken/m.xml")
 
-    assert register(manifest, None) == ("InvalidManifest", 400) or register(manifest, None)[1] == 400
+    assert register(manifest, None)[1] == 400
     assert register(manifest, part[:-16])[1] == 400
     assert register(manifest, part[:-1] + bytes([part[-1] ^ 1]))[1] == 400
     assert register(manifest.replace("<architecture>x86_64", "<architecture>i386"), part)[1] == 400
@@ -178,7 +174,7 @@ def test_bundle_written_by_hand_is_refused_when_broken(ec2, s3, tmp_path):
 
 
 def test_client_token_and_counts(ec2, key, group):
-    arguments = dict(ImageId=IMAGES["KARRI_IMAGE"], InstanceType="t1.micro", MinCount=2, MaxCount=2, KeyName=key.name, ClientToken="twice")
+    arguments = dict(ImageId=IMAGES["KARRI_IMAGE"], InstanceType="t1.micro", MinCount=2, MaxCount=2, KeyName=key.name, ClientToken=f"twice-{os.getpid()}")
     first = [i["InstanceId"] for i in ec2.run_instances(**arguments)["Instances"]]
     again = [i["InstanceId"] for i in ec2.run_instances(**arguments)["Instances"]]
     assert len(first) == 2 and sorted(first) == sorted(again)
@@ -189,11 +185,8 @@ def test_client_token_and_counts(ec2, key, group):
 
 def test_nothing_is_left_behind(ec2, machine):
     """After the tests above only the shared machine has a domain, a disk and addresses."""
-    from conftest import HOME
-
     uri = run("bash", "-c", f". {REPO}/deploy/lib/common.sh; . {REPO}/deploy/lib/servers.sh; libvirt_uri")
     until("one domain", 30, lambda: run("virsh", "-c", uri, "list", "--all", "--name").split() == [machine.id])
     taps = run("bash", "-c", "ls /sys/class/net/karri0/brif").split()
     assert len(taps) == 1
     assert subprocess.run(["pgrep", "-f", f"qemu-storage-daemon.*{HOME}"], capture_output=True).returncode == 1
-    time.sleep(0)

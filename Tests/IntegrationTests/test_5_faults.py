@@ -12,26 +12,28 @@ SEED = int(os.environ.get("KARRI_SEED", time.time()))
 
 
 def kill(name):
-    os.kill(daemon_pid(name), signal.SIGKILL)
+    """Ends it as a power cut would, and waits until the kernel has taken it away."""
+    pid = daemon_pid(name)
+    os.kill(pid, signal.SIGKILL)
+    until(f"{name} is gone", 10, lambda: not os.path.exists(f"/proc/{pid}") or "State:\tZ" in open(f"/proc/{pid}/status").read(), every=0.02)
 
 
 def test_machine_lives_while_every_controller_is_down(machine):
-    for name in ["clc", "cc", "nc", "sc", "walrus"]:
+    address = machine.address
+    for name in ["clc", "cc", "nc", "sc", "walrus", "postgres"]:
         kill(name)
-    assert machine.ssh_up(limit=20, address=None if False else machine_address(machine)).ssh("echo alive", address=machine_address(machine)).strip() == "alive"
+    machine.ssh_up(limit=20, address=address)
+    assert machine.ssh("echo alive", address=address).strip() == "alive"
     karri("up", "--no-build")
     until("described again", 60, lambda: machine.state == "running")
 
 
-def machine_address(machine):
-    if not hasattr(machine, "known_address"):
-        machine.known_address = None
-    return machine.known_address
-
-
-@pytest.fixture(autouse=True)
-def remember_address(machine):
-    machine.known_address = machine.address
+def test_metadata_answers_while_the_cloud_controller_is_down(machine):
+    address = machine.address
+    kill("clc")
+    assert machine.ssh("wget -q -O - http://169.254.169.254/latest/meta-data/instance-id", address=address) == machine.id
+    karri("up", "--no-build")
+    until("described again", 60, lambda: machine.state == "running")
 
 
 @pytest.mark.parametrize("name", ["clc", "cc", "nc", "postgres"])
@@ -71,10 +73,11 @@ def test_kill_while_attaching(ec2, machine, name):
     karri("up", "--no-build")
     until("attached", 90, lambda: ec2.describe_volumes(VolumeIds=[volume])["Volumes"][0]["Attachments"][0]["State"] == "attached")
     find = f"for d in /sys/block/vd*; do [ \"$(cat $d/serial)\" = {volume[:20]} ] && echo /dev/${{d##*/}}; done"
+    address = machine.address
     device = until("in the guest", 30, lambda: machine.ssh(find).strip())
     machine.ssh(f"dd if=/dev/zero of={device} bs=1M count=4 conv=fsync 2>/dev/null")
     kill(name)
-    machine.ssh(f"dd if=/dev/zero of={device} bs=1M count=4 conv=fsync 2>/dev/null")
+    machine.ssh(f"dd if=/dev/zero of={device} bs=1M count=4 conv=fsync 2>/dev/null", address=address)
     karri("up", "--no-build")
     until("detach accepted", 60, lambda: ec2.detach_volume(VolumeId=volume))
     until("available", 90, lambda: ec2.describe_volumes(VolumeIds=[volume])["Volumes"][0]["State"] == "available")

@@ -205,6 +205,20 @@ def conditions(w):
             return None
     with concurrent.futures.ThreadPoolExecutor(12) as pool:
         won = [i for i in pool.map(attempt, range(12)) if i is not None]
+    # Compare and swap: no increment is lost.
+    c.put_object(Bucket=b, Key="counter", Body=b"0")
+    def add(_):
+        k = w.client()
+        for _ in range(200):
+            g = k.get_object(Bucket=b, Key="counter")
+            try:
+                return k.put_object(Bucket=b, Key="counter", Body=str(int(g["Body"].read()) + 1).encode(), IfMatch=g["ETag"])
+            except ClientError as e:
+                assert e.response["ResponseMetadata"]["HTTPStatusCode"] == 412, e
+        raise AssertionError("never won")
+    with concurrent.futures.ThreadPoolExecutor(8) as pool:
+        list(pool.map(add, range(30)))
+    assert c.get_object(Bucket=b, Key="counter")["Body"].read() == b"30"
     assert len(won) == 1 and c.get_object(Bucket=b, Key="race")["Body"].read() == str(won[0]).encode(), won
 
 
@@ -461,6 +475,9 @@ def signatures(w):
     refused("SignatureDoesNotMatch", 403, w.client(wrong).list_buckets)
     nobody = Account("AKIAAAAAAAAAAAAAAAAA:x:y:1")
     refused("InvalidAccessKeyId", 403, w.client(nobody).list_buckets)
+    token = boto3.client("s3", endpoint_url=w.endpoint, aws_access_key_id=w.alice.access, aws_secret_access_key=w.alice.secret,
+                         aws_session_token="made-up", region_name=REGION, config=Config(s3={"addressing_style": "path"}))
+    refused("InvalidToken", 400, token.list_buckets)
     status, _, body = w.raw("GET", f"/{b}/k", {"Authorization": "AWS4-HMAC-SHA256 nonsense"})
     assert status == 400 and b"AuthorizationHeaderMalformed" in body, body
     assert w.raw("GET", "/")[0] == 403
@@ -695,6 +712,24 @@ def s3cmd(w):
             s3("cp", f"s3://{b}/x/big.bin", f"s3://{b}/copy with space")
             s3("del", "-r", "-f", f"s3://{b}/")
             s3("rb", f"s3://{b}")
+
+
+@test
+def rclone(w):
+    if not shutil.which("rclone"):
+        return print("  no rclone")
+    env = dict(os.environ, RCLONE_CONFIG="/dev/null", RCLONE_CONFIG_W_TYPE="s3", RCLONE_CONFIG_W_PROVIDER="Other", RCLONE_CONFIG_W_REGION=REGION,
+               RCLONE_CONFIG_W_ACCESS_KEY_ID=w.alice.access, RCLONE_CONFIG_W_SECRET_ACCESS_KEY=w.alice.secret, RCLONE_CONFIG_W_ENDPOINT=w.endpoint)
+    b = f"w:rclone-{os.getpid()}-{random.randrange(1 << 32):x}"
+    with tempfile.TemporaryDirectory() as up:
+        tree(up)
+        run("rclone", "mkdir", b, env=env)
+        run("rclone", "copy", "--s3-upload-cutoff", "6M", up, b + "/x", env=env)
+        run("rclone", "check", "--download", up, b + "/x", env=env)
+        run("rclone", "touch", b + "/x/big.bin", env=env)
+        run("rclone", "move", b + "/x", b + "/y", env=env)
+        run("rclone", "check", up, b + "/y", env=env)
+        run("rclone", "purge", b, env=env)
 
 
 def main():

@@ -20,20 +20,21 @@ import Workflow
         func certificate(_ key: PrivateKey, _ name: String) throws -> String {
             try CertificateAuthority.selfSigned(name: name, key: key, days: 1).pem
         }
-        try FileSystem.makeFolder(scratch.path + "/work")
+        try FileSystem.makeFolder(scratch.path + "/parts")
         try await BundleFactory.run(
             """
-            cd "$1/work"; truncate -s 30000000 root.img
+            cd "$1/parts"; truncate -s 30000000 root.img
             dd if=/dev/urandom of=root.img bs=1M count=12 seek=3 conv=notrunc status=none
             cp --sparse=always root.img ../original
             """, scratch.path)
         let result = try await BundleWriter(random: SystemRandom()).bundle(
-            "root.img", in: scratch.path + "/work", for: [try certificate(user, "user"), try certificate(key, "cloud")], isCancelled: { false })
+            "root.img", in: scratch.path + "/parts", for: [try certificate(user, "user"), try certificate(key, "cloud")],
+            isCancelled: { false })
         #expect(result.parts.count == 2)
         #expect(result.parts[0].size == BundleWriter.partBytes)
         #expect(result.parts.map(\.filename) == ["root.img.part.0", "root.img.part.1"])
         for part in result.parts {
-            let bytes = try FileSystem.read(scratch.path + "/work/" + part.filename)
+            let bytes = try FileSystem.read(scratch.path + "/parts/" + part.filename)
             #expect(bytes.count == part.size)
             #expect(Hex.encode(Digest.sha1(bytes)) == part.digest)
         }
@@ -45,7 +46,7 @@ import Workflow
         #expect(aes.utf8.count == 32)
         try await BundleFactory.run(
             """
-            cd "$1"; mkdir out; cat work/root.img.part.0 work/root.img.part.1 | openssl enc -d -aes-128-cbc -K "$2" -iv "$3" | gzip -dc > archive
+            cd "$1"; mkdir out; cat parts/root.img.part.0 parts/root.img.part.1 | openssl enc -d -aes-128-cbc -K "$2" -iv "$3" | gzip -dc > archive
             [ "$(sha1sum < archive | cut -d' ' -f1)" = "$4" ]
             tar -C out -xSf archive; cmp original out/root.img
             """, scratch.path, aes, try unwrap(result.encryptedIVs[0], user), result.digest)
@@ -53,7 +54,7 @@ import Workflow
         let store = FakeWalrus()
         var parts: [NC.ImagePart] = []
         for part in result.parts {
-            store.put("http://w/" + part.filename, try FileSystem.read(scratch.path + "/work/" + part.filename))
+            store.put("http://w/" + part.filename, try FileSystem.read(scratch.path + "/parts/" + part.filename))
             parts.append(NC.ImagePart(url: "http://w/" + part.filename, size: part.size, digest: part.digest))
         }
         let source = NC.ImageSource(
@@ -73,7 +74,9 @@ import Workflow
 
     @Test func namesBecomeFilesOnlyIfTheyAreNames() {
         for name in ["disk", "debian-12.img", "a_b"] { #expect(BundleKeeper.isName(name)) }
-        for name in ["", ".", "..", "../x", "a/b", "-rf", "a b", "ä", String(repeating: "x", count: 129)] { #expect(!BundleKeeper.isName(name)) }
+        for name in ["", ".", "..", "../x", "a/b", "-rf", "a b", "ä", String(repeating: "x", count: 129)] {
+            #expect(!BundleKeeper.isName(name))
+        }
     }
 }
 
@@ -165,7 +168,9 @@ import Workflow
             name: "node1", hypervisor: world.hypervisor, journal: journal, images: world.images, disks: disks, network: world.network,
             storage: { _ in world.storage.client }, clock: SystemClock(), random: SystemRandom(),
             logger: .init(label: "test"), settings: NodeSettings(capacity: world.capacity))
-        try await journal.update(i1) { $0 = InstanceRecord(instanceID: "i-00000001", desired: .stopped, generation: 1, order: NodeWorld.order("i-00000001")) }
+        try await journal.update(i1) {
+            $0 = InstanceRecord(instanceID: "i-00000001", desired: .stopped, generation: 1, order: NodeWorld.order("i-00000001"))
+        }
         let key = try #require(BundleFactory.key)
         let pem = try CertificateAuthority.selfSigned(name: "cloud", key: key, days: 1).pem
         let keeper = BundleKeeper(environment: environment, staging: staging, http: store) { _ in }
@@ -205,7 +210,8 @@ import Workflow
         var parts: [NC.ImagePart] = []
         for (part, url) in zip(uploaded.parts, urls) { parts.append(NC.ImagePart(url: url, size: part.size, digest: part.digest)) }
         let source = NC.ImageSource(
-            imageId: "emi-1", format: "bundle", cacheKey: uploaded.digest, digest: uploaded.digest, size: uploaded.size, virtualSize: uploaded.size,
+            imageId: "emi-1", format: "bundle", cacheKey: uploaded.digest, digest: uploaded.digest, size: uploaded.size,
+            virtualSize: uploaded.size,
             encryptedKey: uploaded.encryptedKeys[0], encryptedIv: uploaded.encryptedIvs[0], parts: parts)
         try await ImageFetcher(http: store, key: key, clock: SystemClock()).fetch(source, to: scratch.path + "/again", limit: 32 << 20)
         try await BundleFactory.run("cmp \"$1/expected\" \"$1/again\"", scratch.path)

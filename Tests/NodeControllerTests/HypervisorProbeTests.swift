@@ -31,6 +31,7 @@ import Testing
     @Test func emulationReallyGetsIntoLongMode() async throws {
         guard access("/usr/bin/qemu-system-x86_64", X_OK) == 0 else { return }
         try FileSystem.makeFolder(folder)
+        defer { try? Folder.removeTree(folder) }
         let path = folder + "/tcg.bios"
         try FileSystem.writeAtomically(ProbeProgram.image, to: path)
         let status = try await HypervisorProbe(runner: CommandRunner()).enters(.tcg, path)

@@ -28,7 +28,8 @@ import Workflow
 
         func cache(limitMiB: Int = 64) async throws -> ImageCache {
             let cache = ImageCache(
-                folder: folder, limitMiB: limitMiB, fetcher: ImageFetcher(http: store, key: key, clock: SystemClock()), runner: CommandRunner(),
+                folder: folder, limitMiB: limitMiB, fetcher: ImageFetcher(http: store, key: key, clock: SystemClock()),
+                runner: CommandRunner(),
                 clock: SystemClock(), logger: Logger(label: "test") { _ in SwiftLogNoOpLogHandler() }, place: "node1",
                 inUse: { self.used.withLock { $0 } })
             try await cache.open()
@@ -209,11 +210,16 @@ import Workflow
         let scratch = try ScratchFolder()
         let disks = FileInstanceDisks(root: scratch.path, runner: CommandRunner())
         try FileSystem.makeFolder(scratch.path + "/i-00000001")
+        try FileSystem.makeFolder(scratch.path + "/i-00000002")
         let path = disks.consolePath("i-00000001")
         let line = Array("0123456789abcdef".utf8)
         let bytes = (0..<(FileInstanceDisks.consoleLimit / 16 + 100_000)).flatMap { _ in line }
         try FileSystem.writeAtomically(bytes + Array("the end".utf8), to: path)
         #expect(try await disks.console("i-00000001", last: 7) == Array("the end".utf8))
+        // After the log daemon has begun a new file.
+        try FileSystem.writeAtomically(Array("before|".utf8), to: disks.consolePath("i-00000002") + ".0")
+        try FileSystem.writeAtomically(Array("after".utf8), to: disks.consolePath("i-00000002"))
+        #expect(try await disks.console("i-00000002", last: 8) == Array("re|after".utf8))
         let before = Folder.size(path)
         await disks.trimConsoles()
         let after = try #require(Folder.size(path))

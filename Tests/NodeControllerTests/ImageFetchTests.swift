@@ -36,12 +36,15 @@ import Workflow
         }
     }
 
-    @Test(arguments: ["--sparse", "--format=ustar", "--format=gnu", "--format=pax", "--format=pax --sparse", "--format=pax --sparse --sparse-version=0.1"])
+    @Test(arguments: [
+        "--sparse", "--format=ustar", "--format=gnu", "--format=pax", "--format=pax --sparse", "--format=pax --sparse --sparse-version=0.1",
+    ])
     func whatTarWritesIsRead(_ options: String) async throws {
         let bench = try Bench()
         try await bench.makeImage()
         var source = try await BundleFactory.bundle(bench.scratch.path, file: "image", store: bench.store, key: bench.key)
-        try await BundleFactory.run("cd \"$1\"; rm -f archive part.*; tar \(options) -cf archive image; gzip -c archive > a.gz", bench.scratch.path)
+        try await BundleFactory.run(
+            "cd \"$1\"; rm -f archive part.*; tar \(options) -cf archive image; gzip -c archive > a.gz", bench.scratch.path)
         // The same key and parts, another archive.
         source = try await rebundle(bench, source)
         try await bench.fetcher.fetch(source, to: bench.target, limit: 9_000_001)
@@ -58,7 +61,8 @@ import Workflow
         let key = String(repeating: "2b", count: 16)
         let iv = String(repeating: "51", count: 16)
         try await BundleFactory.run(
-            "cd \"$1\"; openssl enc -e -aes-128-cbc -K \(key) -iv \(iv) -in a.gz -out enc; split -b 65536 -d -a 3 enc part.", bench.scratch.path)
+            "cd \"$1\"; openssl enc -e -aes-128-cbc -K \(key) -iv \(iv) -in a.gz -out enc; split -b 65536 -d -a 3 enc part.",
+            bench.scratch.path)
         out.parts = []
         for name in try Folder.names(bench.scratch.path) where name.hasPrefix("part.") {
             let bytes = try FileSystem.read(bench.scratch.path + "/" + name)

@@ -183,6 +183,19 @@ import Workflow
         }
     }
 
+    @Test func terminateEndsADownloadAtOnce() async throws {
+        let world = NodeWorld()
+        world.images.setDelay(milliseconds: 3_600_000, clock: world.clock)
+        try await world.life {
+            try await world.run(i1)
+            try await world.pass(seconds: 2)
+            let asked = world.clock.now()
+            _ = try await world.actions.terminateInstance(NC.TerminateInstance(instanceId: i1, generation: 2), world.context)
+            try await world.until { try await world.state(i1) == "terminated" }
+            #expect(world.clock.now().seconds(since: asked) < 5)
+        }
+    }
+
     @Test func stopThenRunAtOnceGoesDownAndUp() async throws {
         let world = NodeWorld()
         try await world.life {

@@ -98,7 +98,8 @@ final class FakeStorage: Sendable {
                 case "ExportVolume":
                     self.state.withLock { _ = $0.exports.insert(key) }
                     return SC.ExportVolumeResponse(
-                        export: SC.VolumeExport(host: "10.0.0.9", port: 10_809, exportName: "x-" + key, tlsHostname: "sc1", sizeBytes: 1 << 30)
+                        export: SC.VolumeExport(
+                            host: "10.0.0.9", port: 10_809, exportName: "x-" + key, tlsHostname: "sc1", sizeBytes: 1 << 30)
                     ).wireValue
                 case "UnexportVolume":
                     self.state.withLock { _ = $0.exports.remove(key) }

@@ -17,7 +17,8 @@ import Workflow
     private func detach(_ world: NodeWorld, generation: Int = 3, attachment: Int = 1, force: Bool = false) async throws {
         _ = try await world.actions.detachVolume(
             NC.DetachVolume(
-                instanceId: i1, volumeId: v1, attachmentId: "attach-0000000\(attachment)", generation: generation, force: force), world.context)
+                instanceId: i1, volumeId: v1, attachmentId: "attach-0000000\(attachment)", generation: generation, force: force),
+            world.context)
     }
     private func plugged(_ world: NodeWorld) async throws -> Bool {
         try await world.hypervisor.domain(named: i1)?.diskSerials.contains(v1) ?? false
@@ -87,6 +88,23 @@ import Workflow
         }
     }
 
+    @Test func generationsOfAttachmentsAreTheirOwn() async throws {
+        let world = NodeWorld()
+        try await world.life {
+            try await world.connect([i1], generation: 1)
+            // The instance is at generation 50, its attachment at 1.
+            try await world.run(i1, generation: 50, volumes: [NodeWorld.volume(1)])
+            try await world.until { try await world.volume(i1, v1)?.state == "attached" }
+            try await attach(world, generation: 1)
+            #expect(try await world.volume(i1, v1)?.generation == 1)
+            #expect(try await world.volume(i1, v1)?.state == "attached")
+            try await detach(world, generation: 2)
+            try await world.until { try await world.volume(i1, v1)?.state == "detached" }
+            #expect(try await world.volume(i1, v1)?.generation == 2)
+            #expect(world.storage.exports == [])
+        }
+    }
+
     @Test func aDetachOfAStoppedInstanceOnlyRevokes() async throws {
         let world = NodeWorld()
         try await world.life {
@@ -110,7 +128,8 @@ import Workflow
                 try await world.actions.attachVolume(
                     NC.AttachVolume(instanceId: i1, volume: NodeWorld.volume(1, attachment: 2), generation: 6), world.context)
             }
-            try await attach(world, generation: 6)
+            await #expect(throws: CloudError(.stale(newest: 7))) { try await attach(world, generation: 6) }
+            try await attach(world, generation: 8)
             try await world.pass(seconds: 3)
             #expect(try await !plugged(world), "the same attachment was detached before")
         }

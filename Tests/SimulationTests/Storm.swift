@@ -112,16 +112,18 @@ struct Storm: Sendable {
 
     private func launch(_ count: ClosedRange<Int>) async {
         let launch = Expectations.Launch(
-            token: "token-\(random.below(1 << 40))", count: count, type: random.pick(["t1.micro", "m1.small", "m1.medium", "m1.large"]) ?? "m1.small",
-            ids: nil)
+            token: "token-\(random.below(1 << 40))", count: count,
+            type: random.pick(["t1.micro", "m1.small", "m1.medium", "m1.large"]) ?? "m1.small", ids: nil)
         expectations.with { $0.launches.append(launch) }
         await run(launch)
     }
 
     private func run(_ launch: Expectations.Launch) async {
         let request = EC2.RunInstances(
-            imageId: SimulatedCloud.imageID, minCount: launch.count.lowerBound, maxCount: launch.count.upperBound, instanceType: launch.type,
-            instanceInitiatedShutdownBehavior: launch.token.hasSuffix("1") ? "stop" : "terminate", clientToken: launch.token)
+            imageId: SimulatedCloud.imageID, minCount: launch.count.lowerBound, maxCount: launch.count.upperBound,
+            instanceType: launch.type,
+            instanceInitiatedShutdownBehavior: ["1", "2", "3"].contains(launch.token.suffix(1)) ? "stop" : "terminate",
+            clientToken: launch.token)
         let outcome = await client.call("run \(launch.count) \(launch.type) \(launch.token)") {
             (actions, op) async throws(CloudError) -> [String] in
             try await actions.runInstances(request, op).instances.compactMap(\.instanceId)
@@ -250,7 +252,8 @@ struct Storm: Sendable {
         let port = random.number(in: 1...65_000)
         _ = await client.call("open port \(port) of \(name)") { (actions, op) async throws(CloudError) -> Bool in
             _ = try await actions.authorizeSecurityGroupIngress(
-                EC2.AuthorizeSecurityGroupIngress(cidrIp: "0.0.0.0/0", fromPort: port, groupName: name, ipProtocol: "tcp", toPort: port), op)
+                EC2.AuthorizeSecurityGroupIngress(cidrIp: "0.0.0.0/0", fromPort: port, groupName: name, ipProtocol: "tcp", toPort: port), op
+            )
             return true
         }
     }

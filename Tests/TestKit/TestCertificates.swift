@@ -48,7 +48,8 @@ public struct NBDGuest: Sendable {
     }
 
     /// Runs qemu-io commands on an export. - Returns: whether they all worked, and what was said.
-    public func io(_ host: String, _ port: Int, _ export: String, _ commands: [String]) async throws(CloudError) -> (ok: Bool, text: String) {
+    public func io(_ host: String, _ port: Int, _ export: String, _ commands: [String]) async throws(CloudError) -> (ok: Bool, text: String)
+    {
         let options =
             "driver=nbd,server.type=inet,server.host=\(host),server.port=\(port),export=\(export),tls-creds=t,tls-hostname=\(host)"
         let result = try await runner.run(
@@ -66,7 +67,10 @@ public struct NBDGuest: Sendable {
         let result = try await runner.run(
             Command(
                 "qemu-nbd",
-                ["--object", "tls-creds-x509,id=t,endpoint=client,dir=\(tls),verify-peer=yes", "--tls-creds", "t", "-L", "-b", host, "-p", "\(port)"],
+                [
+                    "--object", "tls-creds-x509,id=t,endpoint=client,dir=\(tls),verify-peer=yes", "--tls-creds", "t", "-L", "-b", host,
+                    "-p", "\(port)",
+                ],
                 timeoutMilliseconds: 30_000))
         return (result.status == 0, result.text + result.errors)
     }

@@ -2,7 +2,8 @@ public import Database
 import Glibc
 import Synchronization
 
-/// A throw-away PostgreSQL for tests: its own cluster in a folder under /tmp, reached by a unix socket, no protection against a crash of the machine.
+/// A throw-away PostgreSQL for tests: its own cluster in a folder under /tmp, reached by a unix socket, no protection against a crash of
+/// the machine.
 ///
 /// `TransientPostgres.database()` is what most tests need: the server starts once per test process, each call makes an empty database.
 /// The server goes when the test process goes, however it ends: a shell watches a pipe that closes with us.
@@ -52,8 +53,8 @@ public final class PostgresServer: Sendable {
         folder = String(decoding: template.dropLast().map { UInt8(bitPattern: $0) }, as: UTF8.self)
         let owner = geteuid() == 0 ? "chown postgres:postgres \(folder) && " : ""
         try Self.run(
-            "\(owner)cd \(folder) && \(Self.asUser) \(binaries)/initdb -D \(folder)/data -U karri -A trust -E UTF8 --locale=C.UTF-8 --no-sync "
-                + ">\(folder)/initdb.log 2>&1")
+            "\(owner)cd \(folder) && \(Self.asUser) \(binaries)/initdb -D \(folder)/data -U karri -A trust -E UTF8 --locale=C.UTF-8 "
+                + "--no-sync >\(folder)/initdb.log 2>&1")
         try start()
     }
 

@@ -84,11 +84,12 @@ wait_for() {
     done
 }
 
-# alive PIDFILE: is the process that wrote it still the same program? (A pid alone may have been given to another.)
+# alive PIDFILE: is the process that wrote it still the same program? (A pid alone may have been given to another; one that has ended stays
+# as a zombie where the host's first process does not reap.)
 alive() {
     local pid name
     [ -f "$1" ] && read -r pid name <"$1" || return 1
-    [ -n "$pid" ] && [ "$(cat "/proc/$pid/comm" 2>/dev/null)" = "$name" ]
+    [ -n "$pid" ] && [ -n "$name" ] && [ "$(cat "/proc/$pid/comm" 2>/dev/null)" = "$name" ] && ! grep -q '^State:.Z' "/proc/$pid/status" 2>/dev/null
 }
 
 # background PIDFILE LOGFILE command...: starts a process of its own session, remembers pid and name.

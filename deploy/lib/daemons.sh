@@ -98,13 +98,21 @@ free_gib() {
 }
 
 daemon_pidfile() { printf '%s/%s.pid' "$RUN_DIR" "$1"; }
+# Started when it does not run; one that dies while we wait (it may have been dying when we looked) is started again.
 daemon_start() {
-    alive "$(daemon_pidfile "$1")" && return 0
-    background "$(daemon_pidfile "$1")" "$KARRI_HOME/log/$1.log" "$BIN/karri-$1" run --config "$KARRI_HOME/config/$1.conf"
-    wait_for 30 "karri-$1" daemon_healthy "$1" || {
-        tail -n 15 "$KARRI_HOME/log/$1.log"
-        return 1
-    }
+    local tries=0
+    for _ in $(seq 300); do
+        if ! alive "$(daemon_pidfile "$1")"; then
+            tries=$((tries + 1))
+            [ $tries -le 3 ] || break
+            background "$(daemon_pidfile "$1")" "$KARRI_HOME/log/$1.log" "$BIN/karri-$1" run --config "$KARRI_HOME/config/$1.conf"
+        fi
+        if daemon_healthy "$1" >/dev/null 2>&1; then return 0; fi
+        sleep 0.1
+    done
+    echo "karri-$1 does not become healthy; the end of its log:"
+    tail -n 15 "$KARRI_HOME/log/$1.log"
+    return 1
 }
 daemon_url() {
     case $1 in

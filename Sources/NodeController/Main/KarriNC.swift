@@ -11,7 +11,8 @@ import ServiceLifecycle
     static func services(_ configuration: NodeConfiguration, _ runtime: DaemonRuntime) async throws -> [any Service] {
         let identity = try HostIdentity(certificate: configuration.certificate, key: configuration.key, ca: configuration.ca)
         let network = HostNetwork(
-            settings: configuration.networkSettings, storage: configuration.networkStorage, clock: runtime.clock, logger: runtime.logger)
+            settings: configuration.networkSettings, storage: configuration.networkStorage, clock: runtime.clock, logger: runtime.logger,
+            health: runtime.health)
         let node = try await NodeController.open(configuration, identity: identity, runtime: runtime, network: network)
         let metadata = MetadataService(
             source: node.keeper, publicAddress: { await network.publicAddress(of: $0) },

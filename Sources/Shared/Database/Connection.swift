@@ -15,7 +15,8 @@ final class Connection {
 
     /// The connection broke, or the server said that it goes away, since the last `begin`.
     private(set) var isLost = false
-    /// A statement said, since the last `begin`, that the transaction should run again. Kept here because the closure may swallow the error.
+    /// A statement said, since the last `begin`, that the transaction should run again. Kept here because the closure may swallow the
+    /// error.
     private(set) var wantsRetry = false
 
     init(url: String, name: String) {

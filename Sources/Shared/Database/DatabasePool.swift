@@ -38,8 +38,8 @@ public final class DatabasePool: Sendable {
         inline = nil
     }
 
-    /// A pool of one connection and no thread: a transaction runs where it is called, before the call returns. Only for the simulation, whose
-    /// one thread must see the same order of events in every run; a daemon's cooperative threads must not block.
+    /// A pool of one connection and no thread: a transaction runs where it is called, before the call returns. Only for the simulation,
+    /// whose one thread must see the same order of events in every run; a daemon's cooperative threads must not block.
     /// - Parameter pause: before and after each transaction: there a kill can come.
     public init(inlineForSimulation url: String, name: String, pause: @escaping @Sendable () async -> Void = {}) {
         self.url = url
@@ -168,7 +168,8 @@ public final class DatabasePool: Sendable {
                 pause(attempt)
                 continue
             }
-            throw connection.wantsRetry ? CloudError(.unavailable("The database"), context: "gave up after \(attempt) conflicts")
+            throw connection.wantsRetry
+                ? CloudError(.unavailable("The database"), context: "gave up after \(attempt) conflicts")
                 : failure ?? .bug("no outcome")
         }
     }

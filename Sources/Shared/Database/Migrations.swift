@@ -16,8 +16,8 @@ public struct Migration: Sendable {
 }
 
 extension DatabasePool {
-    /// Brings `schema` up to the newest migration, all in one transaction, under an advisory lock (daemons that start at the same time wait for
-    /// each other). What was applied stands in `<schema>.migrations`.
+    /// Brings `schema` up to the newest migration, all in one transaction, under an advisory lock (daemons that start at the same time
+    /// wait for each other). What was applied stands in `<schema>.migrations`.
     /// - Throws: `.unavailable`; `.bug` when a migration fails, or when the database is of a newer program.
     public func migrate(schema: String, _ migrations: [Migration]) async throws(CloudError) {
         // READ COMMITTED: after the wait for the lock the next statement must see what the other one did.

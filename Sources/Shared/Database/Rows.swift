@@ -35,8 +35,8 @@ public struct Rows: RandomAccessCollection, Sendable {
     public var affected: Int { storage.affected }
 }
 
-/// One row. To ask for a column that the statement does not return, or for a value that is null or of another type than the accessor says, is
-/// a mistake in the program and stops it: use the `optional` accessors for columns that can be null.
+/// One row. To ask for a column that the statement does not return, or for a value that is null or of another type than the accessor
+/// says, is a mistake in the program and stops it: use the `optional` accessors for columns that can be null.
 public struct Row: Sendable {
     let storage: Rows.Storage
     let index: Int32

@@ -39,8 +39,8 @@ public struct Transaction {
         }
     }
 
-    /// Sent to the listeners of `channel` when (and if) the transaction commits. `payload` holds at most 7,999 bytes; the same payload twice
-    /// in one transaction arrives once.
+    /// Sent to the listeners of `channel` when (and if) the transaction commits. `payload` holds at most 7,999 bytes; the same payload
+    /// twice in one transaction arrives once.
     public func notify(_ channel: String, _ payload: String = "") throws(CloudError) {
         _ = try connection.execute("SELECT pg_notify($1, $2)", [.text(channel), .text(payload)])
     }

@@ -68,7 +68,9 @@ public final class IdentityStore: Sendable {
         // Others' input: an id that no key can have does not bother the database.
         guard (16...128).contains(id.utf8.count), id.utf8.allSatisfy({ $0 > 0x20 && $0 < 0x7f }) else { return nil }
         let found = try await pool.read { t -> ([UInt8], Principal, [PolicyDocument])? in
-            guard let row = try t.execute("SELECT * FROM identity.access_keys WHERE id = $1 AND active", .text(id)).first else { return nil }
+            guard let row = try t.execute("SELECT * FROM identity.access_keys WHERE id = $1 AND active", .text(id)).first else {
+                return nil
+            }
             let principal = try Self.principal(t, account: row.text("account"), user: row.optionalText("user_id"))
             return (row.bytes("secret"), principal, try Self.policies(t, user: row.optionalText("user_id")))
         }

@@ -85,7 +85,8 @@ extension IdentityStore {
 
     /// Registers a certificate; repeating it for the same user answers the same.
     /// - Returns: its fingerprint.
-    /// - Throws: `.invalidParameter` for a text that is no certificate, or one whose RSA key is too weak; `.duplicate(keyPair)` when somebody
+    /// - Throws: `.invalidParameter` for a text that is no certificate, or one whose RSA key is too weak; `.duplicate(keyPair)` when
+    /// somebody
     ///   else has it; `.named("LimitExceeded")`.
     public func certificateAdd(pem: String, account: String, user: String? = nil) async throws(CloudError) -> String {
         let certificate = try Certificate(pem: pem)

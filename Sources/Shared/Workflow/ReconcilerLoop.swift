@@ -26,8 +26,8 @@ public struct ReconcilerLoop: Sendable {
     /// When everything works: the pause between passes without a nudge. Too high: what a lost nudge would have told comes late;
     /// too low: idle work.
     public let periodMilliseconds: Int
-    /// After failures the pause starts here, and doubles up to the period (or to this, if it is longer). A nudge cuts it short, but not below
-    /// this: a failing pass that nudges itself would spin.
+    /// After failures the pause starts here, and doubles up to the period (or to this, if it is longer). A nudge cuts it short, but not
+    /// below this: a failing pass that nudges itself would spin.
     public let retryMilliseconds: Int
     public let name: String
     private let nudge: Nudge

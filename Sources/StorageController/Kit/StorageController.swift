@@ -3,8 +3,8 @@ public import Domain
 public import Wire
 import Workflow
 
-/// The messages of the Storage Controller (`Definitions/sc/storage.json`). Thin: parse, one step of the store, the answer; what takes time is
-/// done by the reconcilers, which are nudged. Two answers wait for the world: `ExportVolume` (the node connects at once) and
+/// The messages of the Storage Controller (`Definitions/sc/storage.json`). Thin: parse, one step of the store, the answer; what takes
+/// time is done by the reconcilers, which are nudged. Two answers wait for the world: `ExportVolume` (the node connects at once) and
 /// `CreateSnapshot` (the point in time is that of the answer).
 public struct StorageController: SCStorageActions {
     private let environment: StorageEnvironment

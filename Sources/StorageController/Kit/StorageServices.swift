@@ -64,8 +64,12 @@ struct StorageWork: Service {
         await cancelWhenGracefulShutdown {
             await withTaskGroup(of: Void.self) { group in
                 group.addTask { await loop("volumes", environment.volumesNudge) { await VolumeReconciler(environment).runOnce() }.run() }
-                group.addTask { await loop("snapshots", environment.snapshotsNudge) { await SnapshotReconciler(environment).runOnce() }.run() }
-                group.addTask { await loop("transfers", environment.transfersNudge) { await TransferReconciler(environment).runOnce() }.run() }
+                group.addTask {
+                    await loop("snapshots", environment.snapshotsNudge) { await SnapshotReconciler(environment).runOnce() }.run()
+                }
+                group.addTask {
+                    await loop("transfers", environment.transfersNudge) { await TransferReconciler(environment).runOnce() }.run()
+                }
                 group.addTask { await watch() }
             }
         }
@@ -85,6 +89,9 @@ struct StorageWork: Service {
             observe: { report in
                 changes.increment(by: report.changed)
                 failures.increment(by: report.failures.count)
+                // A pass that cannot read its rows says so under its own name.
+                let isBlind = report.failures.contains { $0.hasPrefix("\(name): ") }
+                runtime.health.set("database", isBlind ? .degraded("not reachable") : .ok)
                 for failure in report.failures { logger.warning("\(name): will be tried again", metadata: ["failure": "\(failure)"]) }
             }, body: body)
     }
@@ -101,9 +108,7 @@ struct StorageWork: Service {
                 let isLow = space.free < max(1 << 30, space.total / 50)
                 runtime.health.set("medium", isLow ? .degraded("\(space.free >> 20) MiB free of \(space.total >> 20)") : .ok)
                 try await environment.store.tombstonesPurge(before: environment.clock.now().adding(seconds: -30 * 86_400))
-                runtime.health.set("database", .ok)
             } catch {
-                runtime.health.set("database", .degraded("not reachable"))
                 runtime.logger.warning("looking after the medium failed", metadata: ["error": "\(DaemonFailure.text(error))"])
             }
             do { try await environment.clock.sleep(milliseconds: 30_000) } catch { return }

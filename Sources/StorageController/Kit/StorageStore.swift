@@ -13,8 +13,8 @@ public struct StorageStore: Sendable {
 
     /// Refuses what does not fit, inside the transaction that would take the space.
     ///
-    /// Everything is reserved in full: a sparse volume's size, and a volume's size again for each snapshot on its way. So a guest never meets
-    /// a full disk because of us; `space` (the medium's, asked for just before) tells what others left of it.
+    /// Everything is reserved in full: a sparse volume's size, and a volume's size again for each snapshot on its way. So a guest never
+    /// meets a full disk because of us; `space` (the medium's, asked for just before) tells what others left of it.
     static func reserve(
         _ t: Transaction, _ resource: Shortage.Resource, askedGiB: Int, capacityGiB: Int, space: BlockSpace, place: String
     ) throws(CloudError) {
@@ -40,7 +40,8 @@ public struct StorageStore: Sendable {
             let row = try t.execute(
                 """
                 SELECT (SELECT coalesce(sum(size_gib), 0) FROM storage.volumes WHERE state <> 'deleted') +
-                    (SELECT coalesce(sum(size_gib), 0) FROM storage.snapshots WHERE state IN ('accepted', 'capturing', 'uploading')) AS taken,
+                    (SELECT coalesce(sum(size_gib), 0) FROM storage.snapshots
+                        WHERE state IN ('accepted', 'capturing', 'uploading')) AS taken,
                     (SELECT count(*) FROM storage.volumes WHERE state <> 'deleted') AS volumes,
                     (SELECT count(*) FROM storage.snapshots WHERE state <> 'deleted') AS snapshots
                 """)[0]

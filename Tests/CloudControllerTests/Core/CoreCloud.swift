@@ -22,6 +22,7 @@ struct CoreCloud {
     let reconcilers: Reconcilers
     let front: FrontEnd
     let store = CoreStore()
+    private let closer: PoolCloser
     let accountID: String
     let key: AccessKeyPair
     let signingKey: PrivateKey
@@ -37,7 +38,8 @@ struct CoreCloud {
         zone.state.withLock { s in
             for (name, cores) in nodes { s.nodes[name] = CoreZone.Node(cores: cores, memoryMiB: cores * 1024, diskGiB: 100) }
         }
-        let pool = try TransientPostgres.pool()
+        let pool = try TransientPostgres.pool(size: 3)
+        closer = PoolCloser(pool)
         let identity = IdentityStore(pool: pool, secretKey: [UInt8](repeating: 7, count: 32), clock: clock, random: SystemRandom())
         try await identity.migrate()
         try await pool.migrate(schema: CloudSchema.name, CloudSchema.migrations)
@@ -113,4 +115,11 @@ struct CoreCloud {
     func number(_ sql: String) async throws -> Int {
         try await cloud.pool.read { tx in try tx.execute(sql).first?.int("n") ?? -1 }
     }
+}
+
+/// Gives the connections back when the last copy of a test's cloud goes: all tests share one server.
+final class PoolCloser: Sendable {
+    private let pool: DatabasePool
+    init(_ pool: DatabasePool) { self.pool = pool }
+    deinit { pool.close() }
 }

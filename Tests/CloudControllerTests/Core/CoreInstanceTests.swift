@@ -119,7 +119,10 @@ import Workflow
     @Test func stopAndStartKeepTheNode() async throws {
         let cloud = try await CoreCloud()
         let id = try await cloud.run()[0]
-        await cloud.round(2)
+        #expect(
+            await code { _ = try await cloud.actions.stopInstances(EC2.StopInstances(instanceIds: [id]), try await cloud.op) }
+                == "IncorrectInstanceState")
+        await cloud.round(3)
         _ = try await cloud.actions.stopInstances(EC2.StopInstances(instanceIds: [id]), try await cloud.op)
         #expect(try await cloud.state(id) == "stopping")
         await cloud.round(2)
@@ -134,7 +137,7 @@ import Workflow
     @Test func startingWithoutRoomIsRefusedWithNumbers() async throws {
         let cloud = try await CoreCloud(nodes: ["node1": 1])
         let id = try await cloud.run()[0]
-        await cloud.round(2)
+        await cloud.round(3)
         _ = try await cloud.actions.stopInstances(EC2.StopInstances(instanceIds: [id]), try await cloud.op)
         await cloud.round(2)
         cloud.zone.state.withLock {

@@ -80,7 +80,9 @@ private func decide(_ document: PolicyDocument, _ action: String, _ resource: St
         #expect(decide(document, "s3:GetObject", "arn:aws:s3:::homes/*/x", ["aws:username": "*"]) == .allowed)
         #expect(decide(document, "s3:GetObject", "arn:aws:s3:::homes//x") == .notMentioned)
         // Only in the newer version; `${*}` is the character.
-        #expect(decide(try policy(own, version: "2008-10-17"), "s3:GetObject", "arn:aws:s3:::homes/bob/x", ["aws:username": "bob"]) == .notMentioned)
+        #expect(
+            decide(try policy(own, version: "2008-10-17"), "s3:GetObject", "arn:aws:s3:::homes/bob/x", ["aws:username": "bob"])
+                == .notMentioned)
         let star = try policy(#"{"Effect":"Allow","Action":"*","Resource":"arn:x${*}"}"#)
         #expect(decide(star, "a:B", "arn:x*") == .allowed)
         #expect(decide(star, "a:B", "arn:xy") == .notMentioned)
@@ -126,13 +128,15 @@ private func decide(_ document: PolicyDocument, _ action: String, _ resource: St
         (#"{"DateLessThan":{"k":"1000000000"}}"#, ["2026-06-01T00:00:00Z"], false),
         (#"{"Bool":{"k":true}}"#, ["true"], true), (#"{"Bool":{"k":"true"}}"#, ["false"], false), (#"{"Bool":{"k":"false"}}"#, [], false),
         (#"{"IpAddress":{"k":"10.1.0.0/16"}}"#, ["10.1.200.3"], true), (#"{"IpAddress":{"k":["10.1.0.0/16"]}}"#, ["10.2.0.1"], false),
-        (#"{"NotIpAddress":{"k":"10.1.0.0/16"}}"#, ["10.2.0.1"], true), (#"{"IpAddress":{"k":"2001:db8::/32"}}"#, ["2001:db8:0:1::7"], true),
+        (#"{"NotIpAddress":{"k":"10.1.0.0/16"}}"#, ["10.2.0.1"], true),
+        (#"{"IpAddress":{"k":"2001:db8::/32"}}"#, ["2001:db8:0:1::7"], true),
         (#"{"IpAddress":{"k":"2001:db8::/32"}}"#, ["10.1.0.1"], false), (#"{"IpAddress":{"k":"0.0.0.0/0"}}"#, ["bogus"], false),
         (#"{"ArnLike":{"k":"arn:aws:iam::*:user/*"}}"#, ["arn:aws:iam::1:user/bob"], true),
         (#"{"ArnEquals":{"k":"arn:aws:*:user/bob"}}"#, ["arn:aws:iam::1:user/bob"], false),
         (#"{"ArnNotLike":{"k":"arn:aws:iam::1:*"}}"#, ["arn:aws:iam::2:user/bob"], true),
         (#"{"Null":{"k":"true"}}"#, [], true), (#"{"Null":{"k":"false"}}"#, [], false), (#"{"Null":{"k":false}}"#, ["x"], true),
-        (#"{"ForAllValues:StringEquals":{"k":["a","b"]}}"#, ["a", "b"], true), (#"{"ForAllValues:StringEquals":{"k":"a"}}"#, ["a", "c"], false),
+        (#"{"ForAllValues:StringEquals":{"k":["a","b"]}}"#, ["a", "b"], true),
+        (#"{"ForAllValues:StringEquals":{"k":"a"}}"#, ["a", "c"], false),
         (#"{"ForAllValues:StringEquals":{"k":"a"}}"#, [], true), (#"{"ForAnyValue:StringEquals":{"k":"a"}}"#, ["c", "a"], true),
         (#"{"ForAnyValue:StringEquals":{"k":"a"}}"#, [], false), (#"{"StringEquals":{"k":"${other}"}}"#, ["me"], true),
         (#"{"StringEquals":{"k":"a"},"Bool":{"missing":"true"}}"#, ["a"], false),
@@ -212,7 +216,8 @@ private func decide(_ document: PolicyDocument, _ action: String, _ resource: St
             let policies = (0..<(1 + g.next(2))).map { _ in
                 (0..<(1 + g.next(3))).map { _ in
                     Plain(
-                        allow: g.next(3) > 0, actions: (0..<(1 + g.next(2))).map { _ in "s:a" + g.word("ab*?", 3) }, notAction: g.next(5) == 0,
+                        allow: g.next(3) > 0, actions: (0..<(1 + g.next(2))).map { _ in "s:a" + g.word("ab*?", 3) },
+                        notAction: g.next(5) == 0,
                         resources: (0..<(1 + g.next(2))).map { _ in "arn:" + g.word("ab*?", 4) }, notResource: g.next(5) == 0,
                         conditions: g.next(2) == 0
                             ? [] : [(operators[g.next(4)], "k\(g.next(2))", (0..<(1 + g.next(2))).map { _ in g.word("ab*?", 2) })])
@@ -225,7 +230,9 @@ private func decide(_ document: PolicyDocument, _ action: String, _ resource: St
             for key in 0..<2 where g.next(3) > 0 { context["k\(key)"] = [g.word("ab", 2)] }
             let expected = naive(policies, action, resource, context)
             let request = PolicyRequest(principal: nil, action: action, resource: resource, context: PolicyContext(context))
-            #expect(PolicyEvaluator.evaluate(request, documents) == expected, "seed \(seed): \(policies.map(json)) \(action) \(resource) \(context)")
+            #expect(
+                PolicyEvaluator.evaluate(request, documents) == expected,
+                "seed \(seed): \(policies.map(json)) \(action) \(resource) \(context)")
             seen[expected, default: 0] += 1
         }
         #expect(seen.values.allSatisfy { $0 > 200 } && seen.count == 3, "\(seen)")

@@ -63,7 +63,8 @@ struct LifeDisks: InstanceDisks {
     let deeds: Deeds
 
     func root(_ instanceID: String, over image: CachedImage, diskGiB: Int) async throws(CloudError) -> DomainSpecification.FileDisk {
-        try await deeds.perform(atMost: 100) { () async throws(CloudError) in try await base.root(instanceID, over: image, diskGiB: diskGiB) }
+        try await deeds.perform(atMost: 100) { () async throws(CloudError) in try await base.root(instanceID, over: image, diskGiB: diskGiB)
+        }
     }
     func existingRoot(_ instanceID: String) async -> DomainSpecification.FileDisk? { await base.existingRoot(instanceID) }
     func consolePath(_ instanceID: String) -> String { base.consolePath(instanceID) }

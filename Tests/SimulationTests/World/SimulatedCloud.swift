@@ -59,7 +59,8 @@ final class SimulatedCloud: Sendable {
                         group.addTask {
                             await ReconcilerLoop(
                                 name: name, periodMilliseconds: period, nudge: nudge, clock: clock,
-                                observe: { report in for failure in report.failures { trace.note("clc1: \(name): \(failure)") } }, body: body
+                                observe: { report in for failure in report.failures { trace.note("clc1: \(name): \(failure)") } },
+                                body: body
                             ).run()
                         }
                     }
@@ -75,7 +76,8 @@ final class SimulatedCloud: Sendable {
     /// Who asks, at this moment.
     static func context(now: Timestamp, requestID: String) -> OperationContext {
         OperationContext(
-            caller: AuthenticatedCaller(principal: account.root, accessKeyID: "AKALICE"), requestID: requestID, apiVersion: "2016-11-15", now: now)
+            caller: AuthenticatedCaller(principal: account.root, accessKeyID: "AKALICE"), requestID: requestID, apiVersion: "2016-11-15",
+            now: now)
     }
 
     // MARK: the database of a new cloud

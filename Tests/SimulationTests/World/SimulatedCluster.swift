@@ -25,7 +25,8 @@ final class SimulatedCluster: Sendable {
         alive.withLock { $0 = controller }
         return SimulatedHost.Daemon(
             service: CC.service,
-            dispatch: { operation, input, context async throws(CloudError) in try await CC.dispatch(operation, input, controller, context) },
+            dispatch: { operation, input, context async throws(CloudError) in try await CC.dispatch(operation, input, controller, context)
+            },
             work: { await controller.run() })
     }
 

@@ -15,6 +15,7 @@ final class SimulatedNode: Sendable {
     let images = SimulatedImages()
     let disks = SimulatedDisks()
     let records: DurableRecords
+    private let obeysOldCommands: Bool
     private let wires: Wires
     private struct Alive {
         let network: SimulatedNetwork
@@ -22,10 +23,11 @@ final class SimulatedNode: Sendable {
     }
     private let alive = Mutex<Alive?>(nil)
 
-    init(number: Int, capacity: NodeCapacity, forgetsTombstones: Bool, wires: Wires) {
+    init(number: Int, capacity: NodeCapacity, forgetsTombstones: Bool, obeysOldCommands: Bool, wires: Wires) {
         name = "node\(number)"
         endpoint = "10.0.0.1\(number):8775"
         self.capacity = capacity
+        self.obeysOldCommands = obeysOldCommands
         self.wires = wires
         hypervisor = SimulatedHypervisor(clock: wires.clock)
         records = DurableRecords(forgetsTombstones: forgetsTombstones)
@@ -54,7 +56,10 @@ final class SimulatedNode: Sendable {
         let actions = controller.actions
         return SimulatedHost.Daemon(
             service: NC.service,
-            dispatch: { operation, input, context async throws(CloudError) in try await NC.dispatch(operation, input, actions, context) },
+            dispatch: { [obeysOldCommands] operation, input, context async throws(CloudError) in
+                let input = obeysOldCommands ? try await Unfenced.renewed(operation, input, journal) : input
+                return try await NC.dispatch(operation, input, actions, context)
+            },
             work: { await controller.run() })
     }
 
@@ -73,4 +78,16 @@ extension SimulatedNode {
     func domains() async -> [DomainStatus] { (try? await hypervisor.domains()) ?? [] }
     /// Machines that run, or could.
     func activeDomains() async -> [String] { await domains().filter { $0.state.isActive }.map(\.name) }
+}
+
+/// The test double without a fence: what is told it by an older command it does as if it were the newest.
+private enum Unfenced {
+    static func renewed(_ operation: String, _ input: Value, _ journal: Journal) async throws(CloudError) -> Value {
+        guard ["RunInstance", "StopInstance", "TerminateInstance"].contains(operation) else { return input }
+        var fields = try input.fields()
+        let order = operation == "RunInstance" ? try fields.need("order").fields() : fields
+        let known = await journal.instance(try order.text("instanceId"))?.generation ?? 0
+        if try fields.integer("generation") < known { fields["generation"] = .integer(known + 1) }
+        return .record(fields)
+    }
 }

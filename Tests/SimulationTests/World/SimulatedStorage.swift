@@ -33,7 +33,8 @@ final class SimulatedStorage: Sendable {
         let trace = wires.trace
         return SimulatedHost.Daemon(
             service: SC.service,
-            dispatch: { operation, input, context async throws(CloudError) in try await SC.dispatch(operation, input, controller, context) },
+            dispatch: { operation, input, context async throws(CloudError) in try await SC.dispatch(operation, input, controller, context)
+            },
             work: {
                 await withTaskGroup(of: Void.self) { group in
                     func loop(_ name: String, _ nudge: Nudge, _ body: @escaping @Sendable () async -> ReconcileReport) {

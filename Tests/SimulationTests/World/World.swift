@@ -11,6 +11,8 @@ final class World: Sendable {
         var nodes = 2
         /// See `DurableRecords`.
         var forgetsTombstones = false
+        /// See `Unfenced`.
+        var obeysOldCommands = false
         var weather = LossyNetwork.Weather.storm
     }
 
@@ -40,7 +42,8 @@ final class World: Sendable {
         self.wires = wires
         nodes = (1...plan.nodes).map {
             SimulatedNode(
-                number: $0, capacity: NodeCapacity(cores: 6, memoryMiB: 4096, diskGiB: 40), forgetsTombstones: plan.forgetsTombstones, wires: wires)
+                number: $0, capacity: NodeCapacity(cores: 6, memoryMiB: 4096, diskGiB: 40), forgetsTombstones: plan.forgetsTombstones,
+                obeysOldCommands: plan.obeysOldCommands, wires: wires)
         }
         let cluster = SimulatedCluster(wires: wires)
         let storage = SimulatedStorage(wires: wires)

@@ -107,7 +107,8 @@ public final class LossyNetwork: Sendable {
             parcelsContinuation.yield(
                 Parcel(
                     service: parcel.service, delay: random.below(span), from: parcel.from, to: parcel.to, requestID: parcel.requestID,
-                    bytes: parcel.bytes) { _ in })
+                    bytes: parcel.bytes
+                ) { _ in })
         }
         return all.count
     }
@@ -177,7 +178,8 @@ public final class LossyNetwork: Sendable {
     }
 
     fileprivate func exchange(
-        _ service: String, _ what: String, _ bytes: [UInt8], from: PeerIdentity, to endpoint: String, requestID: String, timeoutMilliseconds: Int
+        _ service: String, _ what: String, _ bytes: [UInt8], from: PeerIdentity, to endpoint: String, requestID: String,
+        timeoutMilliseconds: Int
     ) async -> Answer {
         state.withLock { s in
             s.calls += 1
@@ -191,7 +193,8 @@ public final class LossyNetwork: Sendable {
         let there = fate(perMille: \.loseRequestPerMille, copies: true)
         if !there.isLost {
             parcelsContinuation.yield(
-                Parcel(service: service, delay: there.delay, from: from, to: endpoint, requestID: requestID, bytes: bytes) { [self] answer in
+                Parcel(service: service, delay: there.delay, from: from, to: endpoint, requestID: requestID, bytes: bytes) {
+                    [self] answer in
                     guard case .bytes(let reply) = answer else {
                         continuation.yield(answer)
                         return
@@ -201,7 +204,9 @@ public final class LossyNetwork: Sendable {
                     if back.isLost { return }
                     // The way back takes its time too; the caller waits for it.
                     parcelsContinuation.yield(
-                        Parcel(service: service, delay: back.delay, from: from, to: "", requestID: requestID, bytes: []) { _ in continuation.yield(answer) })
+                        Parcel(service: service, delay: back.delay, from: from, to: "", requestID: requestID, bytes: []) { _ in
+                            continuation.yield(answer)
+                        })
                 })
         }
         if let after = there.copyAfter {

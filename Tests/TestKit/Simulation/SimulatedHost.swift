@@ -33,7 +33,8 @@ public final class SimulatedHost: Sendable {
     private let changed = Nudge()
 
     public init(
-        role: String, name: String, endpoint: String, network: LossyNetwork, trace: Trace, boot: @escaping @Sendable (Life) async throws -> Daemon
+        role: String, name: String, endpoint: String, network: LossyNetwork, trace: Trace,
+        boot: @escaping @Sendable (Life) async throws -> Daemon
     ) {
         self.role = role
         self.name = name

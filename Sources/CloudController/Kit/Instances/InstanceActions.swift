@@ -77,6 +77,10 @@ extension EC2Actions: EC2InstancesActions {
         let force = request.force == true || request.skipOsShutdown == true
         let changes = try await change(request.instanceIds, "StopInstances", request.dryRun, op) { tx, rows in
             for row in rows where row.desired == .terminated { throw Self.incorrectState("IncorrectInstanceState", row, "stopped") }
+            // As on EC2: what has never run has no disk yet that could be kept.
+            for row in rows where row.desired == .running && !row.hasRun {
+                throw Self.incorrectState("IncorrectInstanceState", row, "stopped")
+            }
             for row in rows {
                 if row.desired == .stopped {
                     if force, row.state == .stopping, !row.force { try InstanceStore.setForce(tx, id: row.id) }

@@ -55,6 +55,8 @@ struct InstanceRules: Sendable {
             }
             return outcome.reservation
         } catch {
+            // A commit whose outcome is not known may have happened: then the room must stay. If not, the reservation lapses.
+            if case .unavailable = error.reason { throw error }
             _ = try? await cluster.release(CC.Release(reservationId: reservationID), context)
             throw error
         }

@@ -12,6 +12,10 @@ struct ClusterLedger {
     /// This many polls without an answer, and a node is silent. Too low: a busy node's instances are unknown for nothing; too high:
     /// instances are placed on a dead node.
     static let missesUntilSilent = 3
+    /// After a restart of this controller, or of the silence of a node, reservations wait this long for what the network has on the node and
+    /// the node has not reported: accepted instances whose reservation went with the restart, of a size that is not known here. Too low:
+    /// their room is promised twice; too high: one instance that cannot be delivered holds up all launches.
+    static let unseenSeconds: Int64 = 120
     /// Too low: a burst is refused; too high: memory.
     static let mostReservations = 10_000
     static let longestReservationSeconds = 3600
@@ -22,6 +26,8 @@ struct ClusterLedger {
         var instances: [String: NC.InstanceReport] = [:]
         var bundles: [NC.BundleReport] = []
         var lastSeen: Timestamp?
+        /// Since when it has answered without a silence.
+        var heardSince: Timestamp?
         var misses = 0
         var lastError = ""
         /// The newest network that the node has said it has.
@@ -47,7 +53,8 @@ struct ClusterLedger {
     private(set) var nodes: [String: Node] = [:]
     private(set) var reservations: [String: Reservation] = [:]
     private(set) var network: (generation: Int, content: CC.ClusterNetwork)?
-    private var committed: Set<String> = []
+    /// Instance → node, as the network has it.
+    private var committed: [String: String] = [:]
 
     init(zone: String) { self.zone = zone }
 
@@ -80,7 +87,9 @@ struct ClusterLedger {
         let newest = max(network?.generation ?? 0, nodes.values.map(\.networkGeneration).max() ?? 0)
         guard generation >= newest else { throw CloudError(.stale(newest: Int64(newest))) }
         network = (generation, content)
-        committed = Set(content.instances.compactMap { $0.address?.instanceId })
+        committed = Dictionary(
+            content.instances.compactMap { placed in placed.address?.instanceId.flatMap { id in placed.node.map { (id, $0) } } },
+            uniquingKeysWith: { first, _ in first })
     }
 
     // MARK: From below
@@ -100,6 +109,7 @@ struct ClusterLedger {
             instances.instances.compactMap { r in r.instanceId.map { ($0, r) } }, uniquingKeysWith: { first, _ in first })
         node.bundles = instances.bundles
         node.lastSeen = now
+        if !before.isUp { node.heardSince = now }
         node.misses = 0
         node.lastError = ""
         node.networkGeneration = instances.networkGeneration ?? report.networkGeneration ?? 0
@@ -156,6 +166,16 @@ struct ClusterLedger {
             throw CloudError(
                 .unavailable("The cluster controller of \(zone)"), context: "it has not heard yet: \(waiting.joined(separator: ", "))")
         }
+        guard network != nil else {
+            throw CloudError(
+                .unavailable("The cluster controller of \(zone)"), context: "it has not been told which instances there are")
+        }
+        let unseen = unseen(now)
+        guard unseen.isEmpty else {
+            throw CloudError(
+                .unavailable("The cluster controller of \(zone)"),
+                context: "accepted, and not yet reported by their nodes: \(unseen.prefix(10).joined(separator: ", "))")
+        }
         guard reservations.count < Self.mostReservations else {
             throw CloudError(.unavailable("The cluster controller of \(zone)"), context: "\(reservations.count) reservations are open")
         }
@@ -174,6 +194,19 @@ struct ClusterLedger {
                 lapsesAt: now.adding(seconds: Int64(seconds)))
             return answer
         }
+    }
+
+    /// Instances that have been accepted, are on their way to a node that answers, and have no reservation here.
+    private func unseen(_ now: Timestamp) -> [String] {
+        guard !committed.isEmpty else { return [] }
+        var held: [String: String] = [:]
+        for reservation in reservations.values { held.merge(reservation.held) { first, _ in first } }
+        return committed.compactMap { id, name in
+            guard let node = nodes[name], node.isUp, node.instances[id] == nil, held[id] != name, let since = node.heardSince,
+                now < since.adding(seconds: Self.unseenSeconds)
+            else { return nil }
+            return id
+        }.sorted()
     }
 
     private static func items(_ request: CC.Reserve) throws(CloudError) -> [PlacementItem] {
@@ -209,7 +242,7 @@ struct ClusterLedger {
             for (instance, name) in reservation.held {
                 // What the node reports is counted there from now on.
                 let isReported = nodes[name]?.instances[instance] != nil
-                let hasLapsed = now >= reservation.lapsesAt && !committed.contains(instance)
+                let hasLapsed = now >= reservation.lapsesAt && committed[instance] != name
                 if nodes[name] == nil || hasLapsed || (isReported && now >= reservation.lapsesAt) { held[instance] = nil }
             }
             if held.isEmpty { reservations[id] = nil } else if held != reservation.held { reservations[id]?.held = held }

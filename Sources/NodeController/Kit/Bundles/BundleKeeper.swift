@@ -6,8 +6,9 @@ import Logging
 import Synchronization
 import Workflow
 
-/// Makes images of instances' disks: flatten, bundle, upload, forget. The journal has the task before it is answered; a task that a kill cut off
-/// is bundled again from the start, an upload goes on with the parts that are missing when it is asked again (addresses are not kept).
+/// Makes images of instances' disks: flatten, bundle, upload, forget. The journal has the task before it is answered; a task that a
+/// kill cut off is bundled again from the start, an upload goes on with the parts that are missing when it is asked again
+/// (addresses are not kept).
 public actor BundleKeeper {
     private let environment: NodeEnvironment
     private let staging: any BundleStaging
@@ -70,7 +71,9 @@ public actor BundleKeeper {
         case .ready, .uploading: break
         }
         for part in request.parts {
-            guard let index = part.index, known.parts.indices.contains(index), let url = part.url else { throw CloudError(.invalidParameter("parts")) }
+            guard let index = part.index, known.parts.indices.contains(index), let url = part.url else {
+                throw CloudError(.invalidParameter("parts"))
+            }
             addresses[id, default: [:]][index] = url
         }
         let record = try await journal.updateBundle(id) { record in
@@ -90,10 +93,14 @@ public actor BundleKeeper {
         // The worker sees the mark within a piece of work, and leaves nothing half done.
         var waited = 0
         while active.contains(id), waited < 600 {
-            do { try await environment.clock.sleep(milliseconds: 50) } catch { throw CloudError(.unavailable("The bundle task"), context: "cancelled") }
+            do { try await environment.clock.sleep(milliseconds: 50) } catch {
+                throw CloudError(.unavailable("The bundle task"), context: "cancelled")
+            }
             waited += 1
         }
-        guard !active.contains(id) else { throw CloudError(.unavailable("The bundle task"), "The bundle task is still stopping; try again") }
+        guard !active.contains(id) else {
+            throw CloudError(.unavailable("The bundle task"), "The bundle task is still stopping; try again")
+        }
         try await letGo(record)
         try await staging.remove(id)
         try await journal.updateBundle(id) { $0 = nil }
@@ -168,7 +175,8 @@ public actor BundleKeeper {
         } catch {
             await fail(id, error)
             do throws(CloudError) { try await staging.remove(id) } catch {
-                environment.logger.warning("a bundle's files could not be removed", metadata: ["task": "\(id)", "error": "\(error.context)"])
+                environment.logger.warning(
+                    "a bundle's files could not be removed", metadata: ["task": "\(id)", "error": "\(error.context)"])
             }
         }
     }
@@ -192,7 +200,9 @@ public actor BundleKeeper {
         case .paused, .shuttingDown: throw CloudError(.incorrectState(.instance, id: instanceID, state: "paused"))
         }
         let outcome: Result<Int, CloudError>
-        do throws(CloudError) { outcome = .success(try await staging.flatten(id, root.path, record.imageName)) } catch { outcome = .failure(error) }
+        do throws(CloudError) { outcome = .success(try await staging.flatten(id, root.path, record.imageName)) } catch {
+            outcome = .failure(error)
+        }
         if let now = await journal.bundle(id) { try await letGo(now) }
         return try outcome.get()
     }
@@ -234,7 +244,8 @@ public actor BundleKeeper {
                 if record?.parts.allSatisfy(\.uploaded) == true { record?.state = .uploaded }
             }
         } catch {
-            environment.logger.warning("an upload did not work", metadata: ["task": "\(id)", "error": "\(error.message)", "context": "\(error.context)"])
+            environment.logger.warning(
+                "an upload did not work", metadata: ["task": "\(id)", "error": "\(error.message)", "context": "\(error.context)"])
             do throws(CloudError) {
                 // Ready again: with new addresses it can go on where it was.
                 try await journal.updateBundle(id) { record in
@@ -258,7 +269,8 @@ public actor BundleKeeper {
                 if reply.isSuccess { return index }
                 let said = "part \(index): the object store answers \(reply.status)"
                 throw (400..<500).contains(reply.status)
-                    ? CloudError(.named(code: "UploadRefused", status: 400), said, context: String(decoding: reply.body.prefix(300), as: UTF8.self))
+                    ? CloudError(
+                        .named(code: "UploadRefused", status: 400), said, context: String(decoding: reply.body.prefix(300), as: UTF8.self))
                     : CloudError(.unavailable("The object store"), said)
             } catch {
                 guard case .unavailable = error.reason, attempt < Self.attempts else { throw error }
@@ -271,13 +283,16 @@ public actor BundleKeeper {
     }
 
     private func fail(_ id: String, _ error: CloudError) async {
-        environment.logger.warning("a bundle failed", metadata: ["task": "\(id)", "error": "\(error.message)", "context": "\(error.context)"])
+        environment.logger.warning(
+            "a bundle failed", metadata: ["task": "\(id)", "error": "\(error.message)", "context": "\(error.context)"])
         do throws(CloudError) {
             if let record = await journal.bundle(id) { try await letGo(record) }
             try await journal.updateBundle(id) { record in
                 record?.state = .failed
                 record?.error = error.message
             }
-        } catch { environment.logger.error("a bundle's failure could not be journaled", metadata: ["task": "\(id)", "error": "\(error.context)"]) }
+        } catch {
+            environment.logger.error("a bundle's failure could not be journaled", metadata: ["task": "\(id)", "error": "\(error.context)"])
+        }
     }
 }

@@ -49,7 +49,11 @@ public struct FileBundleStaging: BundleStaging {
                 .capacity(
                     Shortage(
                         .diskGiB,
-                        [.init("bundle staging of node \(place)", .diskGiB, asked: (need >> 30) + 1, free: space.free >> 30, limit: space.total >> 30)])))
+                        [
+                            .init(
+                                "bundle staging of node \(place)", .diskGiB, asked: (need >> 30) + 1, free: space.free >> 30,
+                                limit: space.total >> 30)
+                        ])))
         }
         let raw = folder + "/" + name
         // -U: the hypervisor has the disk open; the machine stands still or is off.

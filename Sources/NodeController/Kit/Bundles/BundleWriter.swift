@@ -42,7 +42,8 @@ public struct BundleWriter: Sendable {
             ivs.append(Hex.encode(try certificate.wrap(Array(Hex.encode(iv).utf8))))
         }
         let tar = try FilterProcess(
-            "tar", ["--create", "--sparse", "--owner=0", "--group=0", "--numeric-owner", "--mode=0644", "-C", folder, "--", name], takesInput: false)
+            "tar", ["--create", "--sparse", "--owner=0", "--group=0", "--numeric-owner", "--mode=0644", "-C", folder, "--", name],
+            takesInput: false)
         let gzip = try FilterProcess("gzip", ["-3", "-c"])
         let archiver = Archiver(tar, gzip)
         let cutter = PartCutter(gzip, folder: folder, name: name)

@@ -1,7 +1,7 @@
 import Wire
 
-/// What we read out of libvirt's description of a domain. Anything that is missing or strange is simply absent: a domain that somebody else
-/// made must not stop the listing of ours.
+/// What we read out of libvirt's description of a domain. Anything that is missing or strange is simply absent: a domain that
+/// somebody else made must not stop the listing of ours.
 struct DomainDescription {
     var uuid = ""
     var instanceID: String?

@@ -63,7 +63,8 @@ public struct HypervisorCapabilities: Sendable, Equatable {
         self.pause = pause
     }
 
-    /// What libvirt's drivers do. libxl refuses network disks other than RBD ("Unsupported network block protocol"), and has no error policy.
+    /// What libvirt's drivers do. libxl refuses network disks other than RBD ("Unsupported network block protocol"), and has no
+    /// error policy.
     public static func libvirt(_ kind: HypervisorKind) -> HypervisorCapabilities {
         switch kind {
         case .kvm, .qemu, .simulated:

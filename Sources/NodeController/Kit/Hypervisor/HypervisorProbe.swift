@@ -28,7 +28,11 @@ public struct HypervisorProbe: Sendable {
         let path = folder + "/probe-\(getpid()).bios"
         try FileSystem.makeFolder(folder)
         try FileSystem.writeAtomically(ProbeProgram.image, to: path)
-        defer { unlink(path) }
+        defer {
+            unlink(path)
+            // Only if nothing else is in it.
+            rmdir(folder)
+        }
         let why: String
         if access("/dev/kvm", R_OK | W_OK) != 0 {
             why = "there is no /dev/kvm, or it cannot be opened"
@@ -41,7 +45,9 @@ public struct HypervisorProbe: Sendable {
         guard tcg == ProbeProgram.success else {
             throw CloudError(
                 .unavailable("QEMU"), "QEMU itself does not work on this host: its emulation does not get into long mode",
-                context: "status \(tcg.map(String.init) ?? "none: killed after \(Self.limitMilliseconds) ms"), instead of \(ProbeProgram.success)")
+                context:
+                    "status \(tcg.map(String.init) ?? "none: killed after \(Self.limitMilliseconds) ms"), not \(ProbeProgram.success)"
+            )
         }
         return Result(kind: .qemu, warning: "KVM does not work on this host (\(why)): instances run by emulation, many times slower")
     }

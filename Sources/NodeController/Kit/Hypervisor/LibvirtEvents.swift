@@ -42,8 +42,8 @@ final class EventBroadcaster: Sendable {
     }
 }
 
-/// libvirt's event loop and the callbacks. The loop runs on one thread for the whole process, and is registered before the first connection
-/// is opened (libvirt: `virEventRegisterDefaultImpl`).
+/// libvirt's event loop and the callbacks. The loop runs on one thread for the whole process, and is registered before the first
+/// connection is opened (libvirt: `virEventRegisterDefaultImpl`).
 enum LibvirtEventLoop {
     /// Starts the loop, once. Also stops libvirt from writing errors to standard error.
     static func start() { _ = started }
@@ -82,7 +82,8 @@ enum LibvirtEventLoop {
                 }, sink(), release))
         ids.append(
             karri_vir_register_device_removed(
-                connection, { _, domain, _, opaque in LibvirtEventLoop.tell(opaque, domain) { .deviceRemoved(name: $0) } }, sink(), release))
+                connection, { _, domain, _, opaque in LibvirtEventLoop.tell(opaque, domain) { .deviceRemoved(name: $0) } }, sink(), release)
+        )
         ids.append(
             karri_vir_register_io_error(
                 connection,
@@ -105,7 +106,8 @@ enum LibvirtEventLoop {
 
     private static func tell(_ opaque: UnsafeMutableRawPointer?, _ domain: virDomainPtr?, _ event: (String) -> HypervisorEvent) {
         guard let opaque, let domain, let name = virDomainGetName(domain) else { return }
-        // SAFETY: the registration holds the sink for as long as callbacks come; the name lives as long as the domain, which is this call.
+        // SAFETY: the registration holds the sink for as long as callbacks come; the name lives as long as the domain, which is
+        // this call.
         Unmanaged<Sink>.fromOpaque(opaque).takeUnretainedValue().broadcaster.send(event(String(cString: name)))
     }
 }

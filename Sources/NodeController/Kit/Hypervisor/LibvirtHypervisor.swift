@@ -14,7 +14,8 @@ public actor LibvirtHypervisor: Hypervisor {
     public nonisolated let capabilities: HypervisorCapabilities
     /// Owns the connection, so that it is closed when the actor goes.
     private final class Handle: @unchecked Sendable {
-        // SAFETY: virConnectPtr is documented to be thread-safe; this object holds the one reference that was given out by virConnectOpen.
+        // SAFETY: virConnectPtr is documented to be thread-safe; this object holds the one reference that was given out by
+        // virConnectOpen.
         let connection: virConnectPtr
         init(_ connection: virConnectPtr) { self.connection = connection }
         deinit {
@@ -61,8 +62,8 @@ public actor LibvirtHypervisor: Hypervisor {
         return c
     }
 
-    /// Runs `body` with the connection. A connection that turns out to be lost is opened again and the call made once more: every call of this
-    /// actor may be repeated.
+    /// Runs `body` with the connection. A connection that turns out to be lost is opened again and the call made once more: every
+    /// call of this actor may be repeated.
     private func translating<R>(_ doing: String, _ body: (virConnectPtr) throws(LibvirtError) -> R) throws(CloudError) -> R {
         do throws(LibvirtError) {
             do throws(LibvirtError) {
@@ -164,7 +165,8 @@ public actor LibvirtHypervisor: Hypervisor {
             if try Self.isActive(domain) { return true }
             // Only our own kinds of leftovers: saved memory, snapshots' metadata, firmware variables.
             let flags =
-                VIR_DOMAIN_UNDEFINE_MANAGED_SAVE.rawValue | VIR_DOMAIN_UNDEFINE_SNAPSHOTS_METADATA.rawValue | VIR_DOMAIN_UNDEFINE_NVRAM.rawValue
+                VIR_DOMAIN_UNDEFINE_MANAGED_SAVE.rawValue | VIR_DOMAIN_UNDEFINE_SNAPSHOTS_METADATA.rawValue
+                | VIR_DOMAIN_UNDEFINE_NVRAM.rawValue
             if virDomainUndefineFlags(domain, flags) == 0 { return false }
             // libxl knows none of these flags.
             guard virDomainUndefine(domain) == 0 else { throw LibvirtError.last() }

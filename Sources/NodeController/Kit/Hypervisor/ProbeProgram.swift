@@ -1,5 +1,5 @@
-/// A 64 KiB "BIOS" that does one thing: get from the reset vector into 64-bit mode, compute something there that only works there, and leave
-/// through QEMU's `isa-debug-exit` with 0x20, so that QEMU's exit status is 0x20 * 2 + 1 = 65.
+/// A 64 KiB "BIOS" that does one thing: get from the reset vector into 64-bit mode, compute something there that only works there,
+/// and leave through QEMU's `isa-debug-exit` with 0x20, so that QEMU's exit status is 0x20 * 2 + 1 = 65.
 ///
 /// Why not less: on some hosts `/dev/kvm` opens and even runs real-mode code, and hangs as soon as a guest enters long mode. The program:
 ///

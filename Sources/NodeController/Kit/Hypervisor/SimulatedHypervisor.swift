@@ -172,7 +172,8 @@ public final class SimulatedHypervisor: Hypervisor {
             return false
         }
         if refused {
-            throw CloudError(.named(code: "HypervisorError", status: 500), "define \(domain.instanceID): the name is taken by another domain")
+            throw CloudError(
+                .named(code: "HypervisorError", status: 500), "define \(domain.instanceID): the name is taken by another domain")
         }
         broadcaster.send(.lifecycle(name: domain.instanceID))
     }
@@ -255,7 +256,9 @@ public final class SimulatedHypervisor: Hypervisor {
     public func domains() async throws(CloudError) -> [DomainStatus] {
         settle()
         if let error = state.withLock({ $0.failure?("domains", "") }) { throw error }
-        return state.withLock { s in s.machines.keys.sorted().compactMap { Self.status(s, $0) } + s.foreign.values.sorted { $0.name < $1.name } }
+        return state.withLock { s in
+            s.machines.keys.sorted().compactMap { Self.status(s, $0) } + s.foreign.values.sorted { $0.name < $1.name }
+        }
     }
 
     public func domain(named name: String) async throws(CloudError) -> DomainStatus? {

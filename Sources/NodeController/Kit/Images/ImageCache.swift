@@ -4,10 +4,11 @@ public import Domain
 import Glibc
 import Wire
 public import Logging
+import Synchronization
 public import Workflow
 
-/// The node's image cache: immutable files named by digest. One download for each image however many ask; a hit touches no network; the least
-/// recently used goes when space is needed, and what an instance is made of never does.
+/// The node's image cache: immutable files named by digest. One download for each image however many ask; a hit touches no network;
+/// the least recently used goes when space is needed, and what an instance is made of never does.
 ///
 /// A file that has its name is whole and verified: it was written under another name, synced and renamed. After a restart the names are
 /// read again; everything else in the folder is swept.
@@ -18,6 +19,24 @@ public actor ImageCache: ImageStore {
         var bytes: Int
         /// Order of use; the smallest goes first.
         var used: Int64
+    }
+
+    /// Somebody who waits for another's download; a cancelled one goes without it.
+    private final class Waiter: Sendable {
+        /// `nil`: whoever was fetching gave up.
+        typealias Outcome = Result<CachedImage, CloudError>?
+        private let nudge = Nudge()
+        private let outcome = Mutex<Outcome?>(nil)
+        func finish(_ result: Outcome) {
+            outcome.withLock { $0 = .some(result) }
+            nudge.signal()
+        }
+        /// - Throws: when the waiting task is cancelled.
+        func wait() async throws(CloudError) -> Outcome {
+            await nudge.wait()
+            guard let outcome = outcome.withLock({ $0 }) else { throw CloudError(.unavailable("The image"), context: "cancelled") }
+            return outcome
+        }
     }
 
     private let folder: String
@@ -35,7 +54,7 @@ public actor ImageCache: ImageStore {
     private var entries: [String: Entry] = [:]
     /// Bytes promised to downloads under way.
     private var reserved: [String: Int] = [:]
-    private var flights: [String: [CheckedContinuation<Result<CachedImage, CloudError>?, Never>]] = [:]
+    private var flights: [String: [Waiter]] = [:]
     private var uses: Int64 = 0
     public private(set) var downloads = 0
     public private(set) var hits = 0
@@ -79,7 +98,9 @@ public actor ImageCache: ImageStore {
     private static func name(_ key: String, _ virtualSize: Int, _ format: String) -> String { "\(key).\(virtualSize).\(format)" }
     private static func parse(_ name: String, _ folder: String) -> CachedImage? {
         let parts = name.split(separator: ".", omittingEmptySubsequences: false)
-        guard parts.count == 3, Hex.decode(parts[0]) != nil, let size = Int(parts[1]), parts[2] == "raw" || parts[2] == "qcow2" else { return nil }
+        guard parts.count == 3, Hex.decode(parts[0]) != nil, let size = Int(parts[1]), parts[2] == "raw" || parts[2] == "qcow2" else {
+            return nil
+        }
         return CachedImage(key: String(parts[0]), path: folder + "/" + name, format: String(parts[2]), virtualSize: size)
     }
 
@@ -94,8 +115,9 @@ public actor ImageCache: ImageStore {
                 return entry.image
             }
             if flights[key] != nil {
-                let outcome = await withCheckedContinuation { flights[key]?.append($0) }
-                if let outcome { return try outcome.get() }
+                let waiter = Waiter()
+                flights[key]?.append(waiter)
+                if let outcome = try await waiter.wait() { return try outcome.get() }
                 // Whoever was fetching it gave up, or had addresses that are not valid any more: ours may be.
                 continue
             }
@@ -104,7 +126,7 @@ public actor ImageCache: ImageStore {
             do throws(CloudError) { outcome = .success(try await download(key, source)) } catch { outcome = .failure(error) }
             let waiting = flights.removeValue(forKey: key) ?? []
             let shared: Result<CachedImage, CloudError>? = Task.isCancelled || Self.isOnlyOurs(outcome) ? nil : outcome
-            for waiter in waiting { waiter.resume(returning: shared) }
+            for waiter in waiting { waiter.finish(shared) }
             return try outcome.get()
         }
     }
@@ -160,7 +182,11 @@ public actor ImageCache: ImageStore {
                 .capacity(
                     Shortage(
                         .cacheMiB,
-                        [.init("node \(place)", .cacheMiB, asked: (size + (1 << 20) - 1) >> 20, free: max(0, free) >> 20, limit: limitBytes >> 20)])),
+                        [
+                            .init(
+                                "node \(place)", .cacheMiB, asked: (size + (1 << 20) - 1) >> 20, free: max(0, free) >> 20,
+                                limit: limitBytes >> 20)
+                        ])),
                 context: "image \(image)")
         }
         guard size <= limitBytes else { throw shortage(limitBytes) }
@@ -190,23 +216,27 @@ public actor ImageCache: ImageStore {
         utimensat(AT_FDCWD, path, times, 0)
     }
 
-    /// The disk's size, and that the file refers to nothing but itself: a qcow2 file with a backing file or an external data file would give a
-    /// guest any file of the node.
+    /// The disk's size, and that the file refers to nothing but itself: a qcow2 file with a backing file or an external data file
+    /// would give a guest any file of the node.
     private func inspect(_ path: String, _ format: String, _ image: String) async throws(CloudError) -> Int {
         if format == "raw" { return Folder.size(path)?.length ?? 0 }
         // A hostile file can make the inspection eat memory and time: it gets limits.
         let result = try await runner.run(
             Command(
-                "prlimit", ["--as=1073741824", "--cpu=20", "qemu-img", "info", "--output=json", "-f", format, path], timeoutMilliseconds: 30_000))
+                "prlimit", ["--as=1073741824", "--cpu=20", "qemu-img", "info", "--output=json", "-f", format, path],
+                timeoutMilliseconds: 30_000))
         func refused(_ why: String) -> CloudError {
-            CloudError(.named(code: "InvalidImage.Format", status: 400), "Image \(image): \(why)", context: String(result.errors.suffix(300)))
+            CloudError(
+                .named(code: "InvalidImage.Format", status: 400), "Image \(image): \(why)", context: String(result.errors.suffix(300)))
         }
         guard result.status == 0, let info = try? RecordText.decode(result.output).fields() else {
             throw refused("it is not a sound \(format) file")
         }
         guard info["backing-filename"] == nil, info["full-backing-filename"] == nil else { throw refused("it refers to a backing file") }
         if let data = try? info["format-specific"]?.fields()["data"]?.fields() {
-            guard data["data-file"] == nil, data["data-file-raw"] != .text("true") else { throw refused("it refers to an external data file") }
+            guard data["data-file"] == nil, data["data-file-raw"] != .text("true") else {
+                throw refused("it refers to an external data file")
+            }
         }
         guard info["encrypted"] == nil || info["encrypted"] == .text("false") else { throw refused("it is encrypted") }
         guard let text = try? info.text("virtual-size"), let size = Int(text), size > 0 else { throw refused("it has no size") }

@@ -5,8 +5,8 @@ import Glibc
 public import Signing
 public import Workflow
 
-/// Brings an image's bytes from their presigned addresses into a file: verified, decrypted, unpacked on the way, so that what is in the file
-/// in the end is the image or nothing. Bounded memory: a few parts at a time.
+/// Brings an image's bytes from their presigned addresses into a file: verified, decrypted, unpacked on the way, so that what is in
+/// the file in the end is the image or nothing. Bounded memory: a few parts at a time.
 public struct ImageFetcher: Sendable {
     private let http: any HTTPRequesting
     private let key: PrivateKey
@@ -29,7 +29,8 @@ public struct ImageFetcher: Sendable {
     }
 
     /// Fetches `source` into a new file at `path`, at most `limit` bytes.
-    /// - Throws: `.named` with `InvalidImage…` for wrong bytes (naming part, digest and what was expected); `.unavailable` when a part could not
+    /// - Throws: `.named` with `InvalidImage…` for wrong bytes (naming part, digest and what was expected); `.unavailable` when a
+    /// part could not
     ///   be had. The file is then removed.
     func fetch(_ source: NC.ImageSource, to path: String, limit: Int) async throws(CloudError) {
         do throws(CloudError) {
@@ -101,7 +102,8 @@ public struct ImageFetcher: Sendable {
                     context: error.context)
             }
             guard let bytes = Hex.decode(String(decoding: plain, as: UTF8.self)), bytes.count == 16 else {
-                throw CloudError(.named(code: "InvalidImage.Key", status: 400), "Image \(source.imageId): its \(name) is not one of AES-128")
+                throw CloudError(
+                    .named(code: "InvalidImage.Key", status: 400), "Image \(source.imageId): its \(name) is not one of AES-128")
             }
             return bytes
         }
@@ -120,13 +122,15 @@ public struct ImageFetcher: Sendable {
             try Self.check(reply, what)
             if let size = part.size, reply.body.count != size {
                 throw CloudError(
-                    .named(code: "InvalidImage.Part", status: 400), "\(what) has \(reply.body.count) bytes, not \(size): it is truncated or not the part")
+                    .named(code: "InvalidImage.Part", status: 400),
+                    "\(what) has \(reply.body.count) bytes, not \(size): it is truncated or not the part")
             }
             if let digest = part.digest, !digest.isEmpty {
                 let bytes = reply.body
                 let found = try await BlockingPool.run { () throws(CloudError) -> String in Hex.encode(Digest.sha1(bytes)) }
                 guard found == digest.lowercased() else {
-                    throw CloudError(.named(code: "InvalidImage.Part", status: 400), "\(what) is damaged: its SHA-1 is \(found), not \(digest)")
+                    throw CloudError(
+                        .named(code: "InvalidImage.Part", status: 400), "\(what) is damaged: its SHA-1 is \(found), not \(digest)")
                 }
             }
             return reply.body
@@ -148,13 +152,15 @@ public struct ImageFetcher: Sendable {
             return try await patiently(what) { () async throws(CloudError) in
                 let reply = try await http.execute(
                     HTTPClientRequest(
-                        url: url, headers: [("Range", "bytes=\(start)-\(end)")], sink: .memory(limit: Self.rangeBytes), timeoutMilliseconds: 0,
+                        url: url, headers: [("Range", "bytes=\(start)-\(end)")], sink: .memory(limit: Self.rangeBytes),
+                        timeoutMilliseconds: 0,
                         stallSeconds: 30))
                 try Self.check(reply, what)
                 guard reply.body.count == end - start + 1 else {
                     throw CloudError(
                         .named(code: "InvalidImage.Size", status: 400),
-                        "\(what): bytes \(start) to \(end) were asked, \(reply.body.count) came: the object is not the declared \(total) bytes")
+                        "\(what): bytes \(start) to \(end) were asked, \(reply.body.count) came: it has not the declared \(total) bytes"
+                    )
                 }
                 return reply.body
             }
@@ -194,7 +200,9 @@ public struct ImageFetcher: Sendable {
                     default: false
                     }
                 guard retry, attempt < Self.attempts, !Task.isCancelled else { throw error }
-                do { try await clock.sleep(milliseconds: 500 << (attempt - 1)) } catch { throw CloudError(.unavailable(what), context: "cancelled") }
+                do { try await clock.sleep(milliseconds: 500 << (attempt - 1)) } catch {
+                    throw CloudError(.unavailable(what), context: "cancelled")
+                }
                 attempt += 1
             }
         }

@@ -21,7 +21,8 @@ public struct CachedImage: Sendable, Equatable {
 /// The node's images: fetched once however many ask, kept while something is made of them.
 public protocol ImageStore: Sendable {
     /// The image, fetched and verified if it is not there yet. A hit makes no network call.
-    /// - Throws: `.named("InvalidImage…")` for bytes that are not what the order says, `.capacity` when the cache is full of images in use,
+    /// - Throws: `.named("InvalidImage…")` for bytes that are not what the order says, `.capacity` when the cache is full of images
+    /// in use,
     ///   `.unavailable` when it could not be fetched now.
     func image(_ source: NC.ImageSource) async throws(CloudError) -> CachedImage
     /// (free, all) in MiB. What could be evicted counts as free.

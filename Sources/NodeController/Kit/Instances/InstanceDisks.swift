@@ -4,8 +4,8 @@ import Glibc
 
 /// The files of instances on this node: root disk and console.
 public protocol InstanceDisks: Sendable {
-    /// Makes the root disk over the image, at least `diskGiB` large, or finds the one that was made before (it is never made anew: the guest's
-    /// data is in it).
+    /// Makes the root disk over the image, at least `diskGiB` large, or finds the one that was made before (it is never made anew:
+    /// the guest's data is in it).
     func root(_ instanceID: String, over image: CachedImage, diskGiB: Int) async throws(CloudError) -> DomainSpecification.FileDisk
     /// The root disk as it is; `nil` when there is none.
     func existingRoot(_ instanceID: String) async -> DomainSpecification.FileDisk?
@@ -27,8 +27,8 @@ public actor FileInstanceDisks: InstanceDisks {
     /// Whether the file system has O_DIRECT; asked once.
     private var direct: Bool?
 
-    /// Bytes of a console file above which its older half is cut off. Too high: a guest that writes without end fills the node's disk; too
-    /// low: the boot messages are lost early.
+    /// Bytes of a console file above which its older half is cut off. Too high: a guest that writes without end fills the node's
+    /// disk; too low: the boot messages are lost early.
     public static let consoleLimit = 4 << 20
 
     /// - Parameter root: an absolute path; made when it is not there.
@@ -48,8 +48,15 @@ public actor FileInstanceDisks: InstanceDisks {
         let size = max(image.virtualSize, diskGiB << 30)
         let scratch = rootPath(instanceID) + ".new"
         unlink(scratch)
-        try await runner.check(
+        let made = try await runner.run(
             Command("qemu-img", ["create", "-q", "-f", "qcow2", "-b", image.path, "-F", image.format, scratch, "\(size)"]))
+        guard made.status == 0 else {
+            let said = String(made.errors.suffix(300))
+            if said.contains("No space left") {
+                throw CloudError(.capacity(Shortage(.diskGiB, [])), "The node's disk is full", context: said)
+            }
+            throw CloudError(.unavailable("The node's disk"), "The root disk of \(instanceID) could not be made", context: said)
+        }
         // A name that is there is a disk that is whole.
         let descriptor = open(scratch, O_RDONLY | O_CLOEXEC)
         guard descriptor >= 0 else { throw Folder.failure("open", scratch) }
@@ -78,10 +85,17 @@ public actor FileInstanceDisks: InstanceDisks {
     private static let oDirect: Int32 = 0o40000
 
     public func console(_ instanceID: String, last limit: Int) async throws(CloudError) -> [UInt8] {
-        let descriptor = open(consolePath(instanceID), O_RDWR | O_CLOEXEC)
+        let newest = try Self.end(of: consolePath(instanceID), limit)
+        if newest.count >= limit { return newest }
+        // libvirt's log daemon begins a new file when one is large: the end of the one before belongs to it.
+        return try Self.end(of: consolePath(instanceID) + ".0", limit - newest.count) + newest
+    }
+
+    private static func end(of path: String, _ limit: Int) throws(CloudError) -> [UInt8] {
+        let descriptor = open(path, O_RDONLY | O_CLOEXEC)
         guard descriptor >= 0 else {
             if errno == ENOENT { return [] }
-            throw Folder.failure("open", consolePath(instanceID))
+            throw Folder.failure("open", path)
         }
         defer { close(descriptor) }
         let size = Int(lseek(descriptor, 0, SEEK_END))
@@ -101,8 +115,8 @@ public actor FileInstanceDisks: InstanceDisks {
 
     public func freeBytes() async -> Int { Folder.space(root)?.free ?? 0 }
 
-    /// Cuts off the older half of consoles that have grown too large: QEMU appends, so what is punched out of the front costs nothing more.
-    /// The file keeps its length; `console` reads only its end.
+    /// Cuts off the older half of consoles that have grown too large: QEMU appends, so what is punched out of the front costs
+    /// nothing more. The file keeps its length; `console` reads only its end.
     public func trimConsoles() async {
         for id in (try? Folder.names(root)) ?? [] {
             let path = consolePath(id)

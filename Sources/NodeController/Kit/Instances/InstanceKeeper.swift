@@ -5,7 +5,8 @@ import Synchronization
 import Workflow
 
 /// Makes the domains of this node what the journal says. Takes no input: commands change the journal and wake it, libvirt's events and a
-/// timer wake it, a restart wakes it for everything. One pass does one step for one instance; at most one pass of an instance is under way.
+/// timer wake it, a restart wakes it for everything. One pass does one step for one instance; at most one pass of an instance is
+/// under way.
 public actor InstanceKeeper {
     nonisolated let environment: NodeEnvironment
     nonisolated let starts: Gate
@@ -17,12 +18,16 @@ public actor InstanceKeeper {
 
     /// The domains as they were seen last.
     private var observed: [String: DomainStatus] = [:]
+    /// Whether the hypervisor has answered since the node was started.
+    private var hasLooked = false
     /// Names that are worked on; true: look again afterwards.
     private var active: [String: Bool] = [:]
     private var due: [String: Timestamp] = [:]
     private var attempts: [String: Attempts] = [:]
     private var lastReports: [String: NC.InstanceReport] = [:]
     private var lastProblem: String?
+    /// Launches under way, by the generation that they are for.
+    private var launches: [String: (generation: Int, cancel: Nudge)] = [:]
     var shutdownAsked: [String: Timestamp] = [:]
     var detachAsked: [String: Timestamp] = [:]
 
@@ -43,9 +48,19 @@ public actor InstanceKeeper {
     /// "Look at this instance": coalesced while it is being looked at.
     public nonisolated func wake(_ id: String) { wakeupContinuation.yield(id) }
 
+    /// A command for this instance is in the journal. A launch that it makes pointless ends at once, however long its download
+    /// would take.
+    func commandAccepted(_ record: InstanceRecord) {
+        if let launch = launches[record.instanceID], record.generation != launch.generation || record.desired != .running {
+            launch.cancel.signal()
+        }
+        wake(record.instanceID)
+    }
+
     /// The network in force has changed: instances may be waiting for it.
     public func networkChanged() async {
-        for record in await environment.journal.allInstances() where record.desired == .running && record.startedGeneration < record.generation {
+        for record in await environment.journal.allInstances()
+        where record.desired == .running && record.startedGeneration < record.generation {
             wake(record.instanceID)
         }
     }
@@ -150,10 +165,14 @@ public actor InstanceKeeper {
             observed = Dictionary(domains.map { ($0.name, $0) }, uniquingKeysWith: { a, _ in a })
             if lastProblem != nil { environment.logger.notice("the hypervisor answers again") }
             lastProblem = nil
+            hasLooked = true
+            environment.health(nil)
         } catch {
             if lastProblem == nil {
-                environment.logger.error("the hypervisor does not answer", metadata: ["error": "\(error.message)", "context": "\(error.context)"])
+                environment.logger.error(
+                    "the hypervisor does not answer", metadata: ["error": "\(error.message)", "context": "\(error.context)"])
             }
+            environment.health(error.message)
             lastProblem = error.message + (error.context.isEmpty ? "" : " (\(error.context))")
             return
         }
@@ -219,7 +238,7 @@ public actor InstanceKeeper {
             if record.desired != .running || record.shutdownAskedAt != nil { try await askShutdownAgain(id, now) }
             _ = try await reconcileVolumes(record, domain)
             return max(until, now.adding(milliseconds: 50))
-        case .launch: return try await launch(record)
+        case .launch: return try await launchUnlessOvertaken(record)
         case .noteStarted:
             try await noteStarted(id, record.generation)
             return nil
@@ -262,6 +281,42 @@ public actor InstanceKeeper {
         }
     }
 
+    private func launchUnlessOvertaken(_ record: InstanceRecord) async throws(CloudError) -> Timestamp? {
+        let cancel = Nudge()
+        launches[record.instanceID] = (record.generation, cancel)
+        defer { launches[record.instanceID] = nil }
+        // A command that came just before it could be cancelled.
+        guard let current = await environment.journal.instance(record.instanceID), current.generation == record.generation else {
+            return nil
+        }
+        typealias Outcome = Result<Timestamp?, CloudError>
+        let outcome = await withTaskGroup(of: Outcome?.self) { group -> Outcome? in
+            group.addTask {
+                do throws(CloudError) { return .success(try await self.launch(record)) } catch { return .failure(error) }
+            }
+            group.addTask {
+                await cancel.wait()
+                return nil
+            }
+            // Whichever ends first ends the other. A cancelled launch ends or gives up what it has begun; then the newer command is
+            // looked at.
+            var result: Outcome?
+            for await ended in group {
+                group.cancelAll()
+                result = ended ?? result
+            }
+            return result
+        }
+        guard let outcome else { return nil }
+        if case .failure(let error) = outcome, let now = await environment.journal.instance(record.instanceID),
+            now.generation != record.generation || now.desired != .running
+        {
+            environment.logger.info("a launch was overtaken", metadata: ["instance": "\(record.instanceID)", "error": "\(error.context)"])
+            return nil
+        }
+        return try outcome.get()
+    }
+
     private func askShutdownAgain(_ id: String, _ now: Timestamp) async throws(CloudError) {
         if let asked = shutdownAsked[id], now < asked.adding(seconds: InstancePlan.askAgainSeconds) { return }
         shutdownAsked[id] = now
@@ -276,7 +331,9 @@ public actor InstanceKeeper {
                 changed.rebootAskedAt = nil
                 record = changed
             }
-        } catch { environment.logger.error("a reboot could not be journaled", metadata: ["instance": "\(id)", "error": "\(error.context)"]) }
+        } catch {
+            environment.logger.error("a reboot could not be journaled", metadata: ["instance": "\(id)", "error": "\(error.context)"])
+        }
     }
 
     /// Launches that fail are tried again, each time later, and in the end reported; everything else is tried for ever.
@@ -340,7 +397,7 @@ public actor InstanceKeeper {
 
     private func reportChange(_ id: String) async {
         guard let record = await environment.journal.instance(id) else { return }
-        let report = record.report(observed[id])
+        let report = record.report(observed[id], hasLooked: hasLooked || observed[id] != nil)
         if lastReports[id] != report {
             lastReports[id] = record.isTombstone ? nil : report
             nudge([id])
@@ -351,7 +408,7 @@ public actor InstanceKeeper {
     public func reports(_ ids: [String]) async -> [NC.InstanceReport] {
         let records = await environment.journal.allInstances()
         let wanted = Set(ids)
-        var out = records.map { $0.report(observed[$0.instanceID]) }
+        var out = records.map { $0.report(observed[$0.instanceID], hasLooked: hasLooked) }
         let known = Set(records.map(\.instanceID))
         for domain in observed.values.sorted(by: { $0.name < $1.name }) where !known.contains(domain.name) && Self.isOurs(domain) {
             out.append(domain.unknownReport)
@@ -359,7 +416,7 @@ public actor InstanceKeeper {
         return wanted.isEmpty ? out : out.filter { wanted.contains($0.instanceId ?? "") }
     }
 
-    public func report(_ record: InstanceRecord) -> NC.InstanceReport { record.report(observed[record.instanceID]) }
+    public func report(_ record: InstanceRecord) -> NC.InstanceReport { record.report(observed[record.instanceID], hasLooked: hasLooked) }
 
     func seen(_ id: String) -> DomainStatus? { observed[id] }
     func saw(_ id: String, _ status: DomainStatus?) { observed[id] = status }
@@ -386,7 +443,9 @@ extension InstanceKeeper: MetadataSource {
 
     public func metadataServed(instanceID: String) async {
         let now = environment.clock.now()
-        guard let record = await environment.journal.instance(instanceID), !record.trace.contains(where: { $0.step == "metadata" }) else { return }
+        guard let record = await environment.journal.instance(instanceID), !record.trace.contains(where: { $0.step == "metadata" }) else {
+            return
+        }
         do throws(CloudError) {
             try await environment.journal.update(instanceID) { $0?.note("metadata", at: now) }
             nudge([instanceID])

@@ -24,7 +24,9 @@ extension InstanceKeeper {
         try await note(id, "network", record.generation)
 
         // A newer command may have come while the image was on its way.
-        guard let current = await e.journal.instance(id), current.generation == record.generation, current.desired == .running else { return nil }
+        guard let current = await e.journal.instance(id), current.generation == record.generation, current.desired == .running else {
+            return nil
+        }
         let volumes = try await exportsForStart(current)
 
         let specification = DomainSpecification(
@@ -95,8 +97,8 @@ extension InstanceKeeper {
 
     // MARK: Leaving
 
-    /// The domain is shut off or not there: the rest of the instance goes. The tombstone comes last, so that a kill anywhere here only means that
-    /// all of it is done again.
+    /// The domain is shut off or not there: the rest of the instance goes. The tombstone comes last, so that a kill anywhere here
+    /// only means that all of it is done again.
     func remove(_ record: InstanceRecord) async throws(CloudError) {
         let id = record.instanceID
         let e = environment

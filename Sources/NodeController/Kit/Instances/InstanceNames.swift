@@ -17,8 +17,8 @@ public enum InstanceNames {
             && digits.allSatisfy { ($0 >= 0x30 && $0 <= 0x39) || ($0 >= 0x61 && $0 <= 0x66) }
     }
 
-    /// The disk's name in the domain for a device that the user asked for (`/dev/sdf`, `/dev/vdb`, `xvdc`): the same letter when it is free.
-    /// The guest names disks by order of discovery anyway; the serial is what counts.
+    /// The disk's name in the domain for a device that the user asked for (`/dev/sdf`, `/dev/vdb`, `xvdc`): the same letter when it
+    /// is free. The guest names disks by order of discovery anyway; the serial is what counts.
     /// - Returns: `nil` when all 25 are taken.
     public static func diskTarget(for device: String, taken: Set<String>) -> String? {
         let letters = Array("bcdefghijklmnopqrstuvwxyz")

@@ -30,8 +30,8 @@ enum InstanceStep: Equatable {
 ///     stopped     nothing                        ACPI, then force           force
 ///     terminated  remove                         ACPI, then force           force
 ///
-/// Deliberately not done: a machine whose start is done and that has ended (by the guest, by a crash, by the host's restart) is not started
-/// again. The node says so, and the cloud decides.
+/// Deliberately not done: a machine whose start is done and that has ended (by the guest, by a crash, by the host's restart) is not
+/// started again. The node says so, and the cloud decides.
 enum InstancePlan {
     /// Between one ACPI request and the next, while the grace lasts: a guest that is still booting does not hear the first one.
     static let askAgainSeconds: Int64 = 10

@@ -3,16 +3,18 @@ import Domain
 
 extension InstanceRecord {
     /// What the node says of this instance, from its record and its domain.
-    func report(_ domain: DomainStatus?) -> NC.InstanceReport {
-        let (state, reason) = stateAndReason(domain)
+    /// - Parameter hasLooked: false while a node that was just started has not seen the hypervisor yet: no domain means nothing then.
+    func report(_ domain: DomainStatus?, hasLooked: Bool) -> NC.InstanceReport {
+        let (state, reason) = stateAndReason(domain, hasLooked)
         return NC.InstanceReport(
-            instanceId: instanceID, state: state, desired: desired.rawValue, generation: generation, reason: reason, cores: order?.cores ?? 0,
+            instanceId: instanceID, state: state, desired: desired.rawValue, generation: generation, reason: reason,
+            cores: order?.cores ?? 0,
             memoryMiB: order?.memoryMiB ?? 0, diskGiB: isTombstone ? 0 : order?.diskGiB ?? 0, volumes: volumes.map(\.report),
             rebootCount: rebootsDone, known: true, trace: trace.map { NC.TraceStep(step: $0.step, at: $0.at) })
     }
 
-    private func stateAndReason(_ domain: DomainStatus?) -> (state: String, reason: String?) {
-        let active = domain?.state.isActive ?? false
+    private func stateAndReason(_ domain: DomainStatus?, _ hasLooked: Bool) -> (state: String, reason: String?) {
+        let active = domain?.state.isActive ?? !hasLooked
         switch desired {
         case .terminated: return (isTombstone ? "terminated" : "terminating", nil)
         case .stopped: return (active ? "stopping" : "stopped", nil)
@@ -59,7 +61,8 @@ extension DomainStatus {
             case .shutOff: "stopped"
             }
         return NC.InstanceReport(
-            instanceId: name, state: word, desired: nil, generation: 0, reason: "Nobody ordered this domain: it is left alone", cores: cores,
+            instanceId: name, state: word, desired: nil, generation: 0, reason: "Nobody ordered this domain: it is left alone",
+            cores: cores,
             memoryMiB: memoryMiB, diskGiB: 0, volumes: [], rebootCount: 0, known: false, trace: [])
     }
 }

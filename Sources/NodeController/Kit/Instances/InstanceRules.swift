@@ -11,8 +11,8 @@ struct Usage: Equatable {
         for record in records where !record.isTombstone && record.instanceID != id {
             guard let order = record.order else { continue }
             diskGiB += order.diskGiB
-            // Until a machine that is being stopped is off, it has its memory; the record alone cannot tell, so it counts only as wanted: the
-            // cluster controller, which plans, knows what is observed.
+            // Until a machine that is being stopped is off, it has its memory; the record alone cannot tell, so it counts only as
+            // wanted: the cluster controller, which plans, knows what is observed.
             if record.desired == .running || record.desired == .terminated {
                 cores += order.cores
                 memoryMiB += order.memoryMiB
@@ -70,7 +70,8 @@ enum InstanceRules {
         func need(_ resource: Shortage.Resource, _ asked: Int, _ used: Int, _ limit: Int) throws(CloudError) {
             guard used + asked <= limit else {
                 throw CloudError(
-                    .capacity(Shortage(resource, [.init("node \(node)", resource, asked: asked, free: max(0, limit - used), limit: limit)])))
+                    .capacity(Shortage(resource, [.init("node \(node)", resource, asked: asked, free: max(0, limit - used), limit: limit)]))
+                )
             }
         }
         try need(.cores, order.cores, used.cores, capacity.cores)
@@ -78,28 +79,49 @@ enum InstanceRules {
         try need(.diskGiB, order.diskGiB, used.diskGiB, capacity.diskGiB)
     }
 
-    /// Adds attachments to a record. One that is older than what is known of the volume is stale; a repeat changes nothing.
-    static func addVolumes(_ orders: [NC.VolumeOrder], to record: inout InstanceRecord, generation: Int) throws(CloudError) {
+    /// Adds an attachment to a record. One that is older than what is known of the volume is stale; a repeat changes nothing.
+    static func addVolume(_ order: NC.VolumeOrder, to record: inout InstanceRecord, generation: Int) throws(CloudError) {
+        if let known = record.volumes.first(where: { $0.order.volumeId == order.volumeId }) {
+            if known.generation > generation { throw CloudError(.stale(newest: Int64(known.generation))) }
+            if known.order.attachmentId == order.attachmentId {
+                // A detach that came first has the last word.
+                if known.state == .detached || known.state == .detaching || known.generation == generation { return }
+            } else if known.state != .detached, known.state != .failed {
+                throw CloudError(.inUse(.volume, id: order.volumeId, by: known.order.attachmentId))
+            }
+        }
+        try add([order], &record, generation)
+    }
+
+    /// Adds the attachments that a start names. Their generations are not the instance's: what is known keeps its own, so that the next
+    /// command for the attachment is not taken for an old one.
+    static func addVolumesOfStart(_ orders: [NC.VolumeOrder], to record: inout InstanceRecord) throws(CloudError) {
+        let new = orders.filter { order in
+            guard let known = record.volumes.first(where: { $0.order.volumeId == order.volumeId }) else { return true }
+            if known.order.attachmentId == order.attachmentId { return known.state == .failed }
+            return known.state == .detached || known.state == .failed
+        }
+        try add(new, &record, nil)
+    }
+
+    /// - Parameter generation: `nil`: that of the volume's record before, or none.
+    private static func add(_ orders: [NC.VolumeOrder], _ record: inout InstanceRecord, _ generation: Int?) throws(CloudError) {
         for order in orders {
             _ = try VolumeID(parsing: order.volumeId)
-            if let i = record.volumes.firstIndex(where: { $0.order.volumeId == order.volumeId }) {
-                let known = record.volumes[i]
-                if known.order.attachmentId == order.attachmentId, known.state != .failed || known.generation >= generation {
-                    // A repeat, or a start that names what is attached anyway. A detach that came first has the last word.
-                    if known.state != .detached { record.volumes[i].generation = max(known.generation, generation) }
-                    continue
-                }
-                if known.generation > generation { throw CloudError(.stale(newest: Int64(known.generation))) }
-                if known.order.attachmentId != order.attachmentId, known.state != .detached, known.state != .failed {
-                    throw CloudError(.inUse(.volume, id: order.volumeId, by: known.order.attachmentId))
-                }
-                record.volumes.remove(at: i)
+            _ = try AttachmentID(parsing: order.attachmentId)
+            let before = record.volumes.first { $0.order.volumeId == order.volumeId }
+            if var same = before, same.order.attachmentId == order.attachmentId, same.state == .attached || same.state == .attaching {
+                same.generation = generation ?? same.generation
+                record.volumes = record.volumes.map { $0.order.volumeId == order.volumeId ? same : $0 }
+                continue
             }
+            record.volumes.removeAll { $0.order.volumeId == order.volumeId }
             let live = record.volumes.filter { !$0.isGone }
             guard live.count < maxVolumes, let target = InstanceNames.diskTarget(for: order.device, taken: Set(live.map(\.target))) else {
                 throw CloudError(.limitExceeded(.volumes, asked: live.count + 1, limit: maxVolumes))
             }
-            record.volumes.append(VolumeRecord(order: order, generation: generation, state: .attaching, target: target))
+            record.volumes.append(
+                VolumeRecord(order: order, generation: generation ?? before?.generation ?? 0, state: .attaching, target: target))
         }
     }
 }

@@ -15,7 +15,9 @@ public final class SimulatedDisks: InstanceDisks {
 
     public func setFailure(_ failure: (@Sendable (String, String) -> CloudError?)?) { state.withLock { $0.failure = failure } }
     public func setFreeBytes(_ bytes: Int) { state.withLock { $0.freeBytes = bytes } }
-    public func writeConsole(_ instanceID: String, _ text: String) { state.withLock { $0.consoles[instanceID, default: []] += Array(text.utf8) } }
+    public func writeConsole(_ instanceID: String, _ text: String) {
+        state.withLock { $0.consoles[instanceID, default: []] += Array(text.utf8) }
+    }
     /// Instances that have files.
     public var instances: [String] { state.withLock { $0.roots.keys.sorted() } }
 

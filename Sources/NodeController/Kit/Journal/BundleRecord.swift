@@ -47,7 +47,8 @@ public struct BundleRecord: Sendable, Equatable {
     /// Percent, of bundling or of uploading.
     public func report(progress: Int) -> NC.BundleReport {
         NC.BundleReport(
-            taskId: taskID, instanceId: instanceID, state: state.rawValue, error: error.isEmpty ? nil : error, progress: progress, size: size,
+            taskId: taskID, instanceId: instanceID, state: state.rawValue, error: error.isEmpty ? nil : error, progress: progress,
+            size: size,
             bundledSize: bundledSize, digest: digest, encryptedKeys: encryptedKeys, encryptedIvs: encryptedIVs,
             parts: parts.enumerated().map { i, part in
                 NC.PartReport(index: i, filename: part.filename, digest: part.digest, size: part.size, uploaded: part.uploaded)
@@ -60,7 +61,8 @@ extension BundleRecord {
         .record([
             "taskId": .text(taskID), "instanceId": .text(instanceID), "imageName": .text(imageName), "recipients": .texts(recipients),
             "state": .text(state.rawValue), "error": .text(error), "size": .integer(size), "bundledSize": .integer(bundledSize),
-            "digest": .text(digest), "encryptedKeys": .texts(encryptedKeys), "encryptedIvs": .texts(encryptedIVs), "paused": .boolean(paused),
+            "digest": .text(digest), "encryptedKeys": .texts(encryptedKeys), "encryptedIvs": .texts(encryptedIVs),
+            "paused": .boolean(paused),
             "parts": .list(
                 parts.map {
                     .record([

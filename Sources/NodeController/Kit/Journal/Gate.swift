@@ -1,7 +1,7 @@
 import Domain
 
-/// At most `permits` at once; the others wait in the order in which they came. Waiting does not end by cancellation: what is behind a gate is
-/// bounded, and a task that gave up half-way would leave its place in the row to be cleaned.
+/// At most `permits` at once; the others wait in the order in which they came. Waiting does not end by cancellation: what is behind
+/// a gate is bounded, and a task that gave up half-way would leave its place in the row to be cleaned.
 actor Gate {
     private var free: Int
     private var waiting: [CheckedContinuation<Void, Never>] = []

@@ -2,8 +2,8 @@ public import API
 public import Domain
 import Wire
 
-/// What a node was told about one instance and what it has done about it. The world (libvirt, files) says the rest; nothing is written here
-/// that can be seen there.
+/// What a node was told about one instance and what it has done about it. The world (libvirt, files) says the rest; nothing is
+/// written here that can be seen there.
 public struct InstanceRecord: Sendable, Equatable {
     public enum Desired: String, Sendable { case running, stopped, terminated }
 

@@ -4,8 +4,8 @@ import Wire
 /// The node's memory: what it was told, on disk before it is answered. After a kill the node reads it again and goes on; nothing else of
 /// the node's state has to survive.
 ///
-/// Updates are one at a time: changed in a copy, written, and only then visible. A write that fails (a full disk) changes nothing, and the
-/// command that wanted it is refused.
+/// Updates are one at a time: changed in a copy, written, and only then visible. A write that fails (a full disk) changes nothing,
+/// and the command that wanted it is refused.
 public actor Journal {
     private let storage: any JournalStorage
     private let turn = Gate(1)
@@ -14,8 +14,8 @@ public actor Journal {
     /// How often the node was started on this journal.
     public private(set) var startCount = 0
 
-    /// How long a tombstone is kept at least. Too low: a command that was long on its way makes a terminated instance again; too high: nothing
-    /// but a small file each.
+    /// How long a tombstone is kept at least. Too low: a command that was long on its way makes a terminated instance again; too
+    /// high: nothing but a small file each.
     public static let tombstoneSeconds: Int64 = 2 * 86_400
 
     private enum Room {
@@ -27,7 +27,8 @@ public actor Journal {
     public init(storage: any JournalStorage) { self.storage = storage }
 
     /// Reads everything and counts the start.
-    /// - Returns: what could not be read, for the log. A damaged record is left where it is, and its instance is then "unknown": reported and
+    /// - Returns: what could not be read, for the log. A damaged record is left where it is, and its instance is then "unknown":
+    /// reported and
     ///   not touched.
     public func open() async throws(CloudError) -> [String] {
         var damaged: [String] = []
@@ -56,7 +57,8 @@ public actor Journal {
     public func instance(_ id: String) -> InstanceRecord? { instances[id] }
     public func allInstances() -> [InstanceRecord] { instances.values.sorted { $0.instanceID < $1.instanceID } }
 
-    /// Changes the record of `id` (`nil`: there is none) by `body`; durable when it returns. `body` may refuse by throwing: nothing is changed.
+    /// Changes the record of `id` (`nil`: there is none) by `body`; durable when it returns. `body` may refuse by throwing: nothing
+    /// is changed.
     /// - Returns: the record as it is now; `nil` when there is none.
     @discardableResult
     public func update(

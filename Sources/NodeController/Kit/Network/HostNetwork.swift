@@ -38,10 +38,13 @@ public actor HostNetwork: NodeNetwork, Service {
     private var loaded = false
     /// Whether the host has all of `current`; false after a failure, so that the next look tries again.
     private var isInForce = false
+    /// The last change was not carried out whole: nothing is said to be applied until one is.
+    private var hasFailed = false
+    private let health: HealthRegistry?
 
     /// - Parameter storage: keeps the newest network and the host's old kernel settings.
     public init(
-        settings: NetworkSettings, storage: any JournalStorage, clock: any Clock, logger: Logger,
+        settings: NetworkSettings, storage: any JournalStorage, clock: any Clock, logger: Logger, health: HealthRegistry? = nil,
         runner: any CommandRunning = CommandRunner()
     ) {
         self.settings = settings
@@ -50,6 +53,7 @@ public actor HostNetwork: NodeNetwork, Service {
         store = NetworkStore(storage: storage)
         self.clock = clock
         self.logger = logger
+        self.health = health
     }
 
     public var capabilities: NetworkCapabilities {
@@ -67,7 +71,7 @@ public actor HostNetwork: NodeNetwork, Service {
 
     public func appliedGeneration() async -> Int {
         await loadQuietly()
-        return generation
+        return hasFailed ? 0 : generation
     }
 
     public func contains(instanceID: String) async -> Bool {
@@ -145,6 +149,18 @@ public actor HostNetwork: NodeNetwork, Service {
     }
 
     private func putInForce(_ model: NetworkModel, _ state: NC.NetworkState, generation newer: Int) async throws(CloudError) {
+        do throws(CloudError) {
+            try await change(to: model, state, generation: newer)
+            hasFailed = false
+            health?.set("network", .ok)
+        } catch {
+            hasFailed = true
+            health?.set("network", .degraded(DaemonFailure.text(error)))
+            throw error
+        }
+    }
+
+    private func change(to model: NetworkModel, _ state: NC.NetworkState, generation newer: Int) async throws(CloudError) {
         let before = isInForce ? current?.model : nil
         isInForce = false
         // Before the host changes: what was begun is finished after a crash.

@@ -5,8 +5,8 @@ import Synchronization
 import Wire
 public import Workflow
 
-/// "Look at me": tells the cluster controller which instances have changed. Only a hint: it looks at everything on its own period anyway, so
-/// a nudge that does not arrive is not repeated for long.
+/// "Look at me": tells the cluster controller which instances have changed. Only a hint: it looks at everything on its own period
+/// anyway, so a nudge that does not arrive is not repeated for long.
 public final class CloudNudger: Sendable {
     private let pending = Mutex<Set<String>>([])
     private let nudge = Nudge()
@@ -51,7 +51,8 @@ public final class CloudNudger: Sendable {
             } catch {
                 failures += 1
                 if failures == 1 {
-                    logger.warning("the cluster controller cannot be nudged", metadata: ["error": "\(error.message)", "context": "\(error.context)"])
+                    logger.warning(
+                        "the cluster controller cannot be nudged", metadata: ["error": "\(error.message)", "context": "\(error.context)"])
                 }
                 // Once more, in case it was being restarted.
                 if failures <= 3 {

@@ -23,7 +23,9 @@ public struct NodeActions: NCNodeActions {
 
     // MARK: Looking
 
-    public func describeResource(_ request: NC.DescribeResource, _ context: CallContext) async throws(CloudError) -> NC.DescribeResourceResponse {
+    public func describeResource(_ request: NC.DescribeResource, _ context: CallContext) async throws(CloudError)
+        -> NC.DescribeResourceResponse
+    {
         let used = Usage(await journal.allInstances())
         let capacity = environment.settings.capacity
         let space = await environment.images.space()
@@ -33,7 +35,8 @@ public struct NodeActions: NCNodeActions {
                 name: environment.name, version: facts.version, hypervisor: environment.hypervisor.capabilities.kind.rawValue,
                 architecture: "x86_64", cores: capacity.cores, memoryMiB: capacity.memoryMiB, diskGiB: capacity.diskGiB,
                 cacheMiB: space.totalMiB, cacheFreeMiB: space.freeMiB, usedCores: used.cores, usedMemoryMiB: used.memoryMiB,
-                usedDiskGiB: used.diskGiB, certificate: facts.certificatePEM, state: problem == nil && facts.warning == nil ? "ok" : "degraded",
+                usedDiskGiB: used.diskGiB, certificate: facts.certificatePEM,
+                state: problem == nil && facts.warning == nil ? "ok" : "degraded",
                 lastError: problem ?? facts.warning, startedAt: facts.startedAt,
                 networkGeneration: await environment.network.appliedGeneration(), startCount: await journal.startCount))
     }
@@ -87,16 +90,18 @@ public struct NodeActions: NCNodeActions {
                 known.force = false
                 known.trace = []
                 known.rebootCount = max(known.rebootCount, order.rebootCount ?? 0)
-                try InstanceRules.addVolumes(order.volumes, to: &known, generation: generation)
+                try InstanceRules.addVolumesOfStart(order.volumes, to: &known)
                 known.note("accepted", at: now)
                 record = known
                 return
             }
             try InstanceRules.admit(order, beside: all, capacity: capacity, node: name)
             var new = InstanceRecord(instanceID: id, desired: .running, generation: generation, order: order)
+            // What is known of attachments stays known: a detach that came first has the last word.
+            new.volumes = record?.volumes ?? []
             new.rebootCount = order.rebootCount ?? 0
             new.rebootsDone = new.rebootCount
-            try InstanceRules.addVolumes(order.volumes, to: &new, generation: generation)
+            try InstanceRules.addVolumesOfStart(order.volumes, to: &new)
             new.note("accepted", at: now)
             record = new
         }
@@ -108,7 +113,11 @@ public struct NodeActions: NCNodeActions {
         let generation = request.generation
         let (force, grace) = (request.force ?? false, try InstanceRules.grace(request.graceSeconds, environment.settings))
         let record = try await journal.update(id) { record throws(CloudError) in
-            guard var known = record else { throw CloudError(.notFound(.instance, id: id)) }
+            guard var known = record else {
+                // Stopped before the order to run it came, which from now on is stale; the next start brings an order of its own.
+                record = InstanceRecord(instanceID: id, desired: .stopped, generation: generation, order: nil)
+                return
+            }
             if known.generation > generation { throw CloudError(.stale(newest: Int64(known.generation))) }
             if known.generation == generation { return }
             if known.desired == .terminated { throw CloudError(.incorrectState(.instance, id: id, state: "terminated")) }
@@ -172,7 +181,7 @@ public struct NodeActions: NCNodeActions {
         }
         let record = try await journal.update(id) { record throws(CloudError) in
             guard var known = record, known.desired != .terminated else { throw CloudError(.notFound(.instance, id: id)) }
-            try InstanceRules.addVolumes([order], to: &known, generation: generation)
+            try InstanceRules.addVolume(order, to: &known, generation: generation)
             record = known
         }
         return NC.AttachVolumeResponse(instance: try await answer(record, context))
@@ -181,7 +190,9 @@ public struct NodeActions: NCNodeActions {
     public func detachVolume(_ request: NC.DetachVolume, _ context: CallContext) async throws(CloudError) -> NC.DetachVolumeResponse {
         let id = try InstanceID(parsing: request.instanceId).text
         let now = environment.clock.now()
-        let (volumeID, attachmentID, generation, force) = (request.volumeId, request.attachmentId, request.generation, request.force ?? false)
+        let (volumeID, attachmentID, generation, force) = (
+            request.volumeId, request.attachmentId, request.generation, request.force ?? false
+        )
         let record = try await journal.update(id) { record throws(CloudError) in
             guard var known = record else { throw CloudError(.notFound(.instance, id: id)) }
             guard let i = known.volumes.firstIndex(where: { $0.order.volumeId == volumeID }) else {
@@ -245,7 +256,7 @@ public struct NodeActions: NCNodeActions {
                 "instance": "\(record.instanceID)", "desired": "\(record.desired.rawValue)", "generation": "\(record.generation)",
                 "request": "\(context.requestID)",
             ])
-        keeper.wake(record.instanceID)
+        await keeper.commandAccepted(record)
         return await keeper.report(record)
     }
 }

@@ -16,11 +16,13 @@ public struct NodeConfiguration: DaemonConfiguration {
             .required("data_dir", .path, "Journal, image cache, disks, bundles"),
             .standard("libvirt_uri", .text, "qemu:///system", "libvirt's address, such as qemu+unix:///system?socket=/path"),
             .standard(
-                "hypervisor", .choice(["auto", "kvm", "qemu", "xen"]), "auto", "auto probes whether KVM really works, and falls back to emulation"),
+                "hypervisor", .choice(["auto", "kvm", "qemu", "xen"]), "auto",
+                "auto probes whether KVM really works, and falls back to emulation"),
             .standard("xen_mode", .choice(["pvh", "pv", "hvm"]), "pvh", "How guests run on Xen"),
             .optional("cores", .integer(1...4096), "Cores for guests; standard: the host's. More than the host has: they share"),
             .optional("memory_mib", .integer(64...(64 << 20)), "Memory for guests; standard: the host's without its share"),
-            .optional("disk_gib", .integer(1...(1 << 20)), "Disk for guests; standard: what data_dir's file system has free, without the cache"),
+            .optional(
+                "disk_gib", .integer(1...(1 << 20)), "Disk for guests; standard: what data_dir's file system has free, without the cache"),
             .standard("cache_mib", .integer(64...(1 << 30)), "10240", "Image cache"),
             .standard("bridge", .text, "karri0", "The node's own bridge, which guests are ports of"),
             .standard("mtu", .integer(576...9000), "1500", "MTU of guests"),
@@ -98,7 +100,8 @@ struct HostResources: Equatable {
     /// Free on the file system of the node's data.
     var diskGiB: Int
 
-    /// The host and its daemons keep a tenth, at least 512 MiB; QEMU itself takes some beside each guest's memory, which comes out of this too.
+    /// The host and its daemons keep a tenth, at least 512 MiB; QEMU itself takes some beside each guest's memory, which comes out
+    /// of this too.
     var memoryForGuestsMiB: Int { max(64, memoryMiB - max(512, memoryMiB / 10)) }
 
     static func read(_ dataFolder: String) throws(CloudError) -> HostResources {

@@ -24,7 +24,8 @@ public struct NodeController: Sendable {
         guard identity.identity.role == "nc", identity.identity.name == configuration.name else {
             throw CloudError(
                 .invalidParameter("name"),
-                "The certificate is for \(identity.identity.role)/\(identity.identity.name), the configuration says nc/\(configuration.name)")
+                "Certificate is for \(identity.identity.role)/\(identity.identity.name), the configuration says nc/\(configuration.name)"
+            )
         }
         let runner = CommandRunner()
         let data = configuration.dataFolder
@@ -68,12 +69,16 @@ public struct NodeController: Sendable {
         settings.pollMilliseconds = configuration.pollSeconds * 1000
         settings.graceSeconds = configuration.graceSeconds
         settings.volumeTLS = configuration.volumeTLS
-        let environment = NodeEnvironment(
+        var environment = NodeEnvironment(
             name: configuration.name, hypervisor: hypervisor, journal: journal, images: cache, disks: disks, network: network,
             storage: { SCClient(transport: transport, endpoint: $0) }, clock: clock, random: random, logger: logger, settings: settings)
+        environment.health = { [health = runtime.health] problem in
+            health.set("hypervisor", problem.map { .degraded($0) } ?? .ok)
+        }
         let staging = FileBundleStaging(root: data + "/bundles", place: configuration.name, runner: runner, random: random)
         var node = NodeController(
-            environment: environment, cluster: CCClient(transport: transport, endpoint: configuration.clusterEndpoint), staging: staging, http: http,
+            environment: environment, cluster: CCClient(transport: transport, endpoint: configuration.clusterEndpoint), staging: staging,
+            http: http,
             facts: NodeFacts(
                 version: KarriVersion.text, certificatePEM: identity.certificate.pem, startedAt: clock.now(), warning: warning))
         node = NodeController(node) { await disks.trimConsoles() }
@@ -103,8 +108,8 @@ public struct NodeController: Sendable {
         self.upkeep = upkeep
     }
 
-    /// Everything that the node does by itself. Returns when the task is cancelled; what was under way goes on where it was when it is run again
-    /// on the same journal.
+    /// Everything that the node does by itself. Returns when the task is cancelled; what was under way goes on where it was when it
+    /// is run again on the same journal.
     public func run() async {
         await withDiscardingTaskGroup { group in
             group.addTask { await self.keeper.run() }
@@ -131,7 +136,8 @@ public struct NodeController: Sendable {
     public func services(_ configuration: NodeConfiguration, identity: HostIdentity, runtime: DaemonRuntime) -> [any Service] {
         let actions = actions
         let listener = InternalListener(
-            address: configuration.listenAddress, port: configuration.port, identity: identity, service: NC.service, allowedRoles: ["*": ["cc"]],
+            address: configuration.listenAddress, port: configuration.port, identity: identity, service: NC.service,
+            allowedRoles: ["*": ["cc"]],
             runtime: runtime
         ) { operation, input, context async throws(CloudError) in try await NC.dispatch(operation, input, actions, context) }
         return [BackgroundService(work: run), listener]

@@ -18,6 +18,8 @@ public struct NodeEnvironment: Sendable {
     public var faults: any Faults
     public var logger: Logger
     public var settings: NodeSettings
+    /// Told after each look: what is wrong with the hypervisor, `nil` when it answers.
+    public var health: @Sendable (String?) -> Void = { _ in }
 
     public init(
         name: String, hypervisor: any Hypervisor, journal: Journal, images: any ImageStore, disks: any InstanceDisks,
@@ -53,8 +55,8 @@ public struct NodeSettings: Sendable {
     public var pollMilliseconds = 5000
     /// How long a guest may take to shut down when the command does not say.
     public var graceSeconds = 30
-    /// Tries of a launch before the instance is reported failed. Too high: the user waits long for an error; too low: a storage controller that is
-    /// being restarted fails a launch.
+    /// Tries of a launch before the instance is reported failed. Too high: the user waits long for an error; too low: a storage
+    /// controller that is being restarted fails a launch.
     public var launchAttempts = 6
     /// Volume connections by TLS. Off only in tests without certificates.
     public var volumeTLS = true

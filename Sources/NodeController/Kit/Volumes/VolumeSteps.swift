@@ -4,8 +4,8 @@ import Logging
 import Wire
 import Workflow
 
-/// Volumes of one instance: exports at the storage controller, disks at the hypervisor. Each step is journaled before or after it in such an
-/// order that a kill anywhere leaves something that the next pass finishes.
+/// Volumes of one instance: exports at the storage controller, disks at the hypervisor. Each step is journaled before or after it
+/// in such an order that a kill anywhere leaves something that the next pass finishes.
 extension InstanceKeeper {
     /// One step for every attachment that has something to do.
     /// - Returns: when to look again; `nil` when there is nothing to wait for.

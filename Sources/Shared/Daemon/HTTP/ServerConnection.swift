@@ -1,5 +1,4 @@
 import Domain
-import HTTPTypes
 import HummingbirdCore
 import Logging
 import NIOCore

@@ -51,7 +51,8 @@ public enum InstancePlanner {
         case (.running, .absent):
             return .run
         case (.stopped, .absent):
-            return .settled
+            // Stopped before its node had taken the order: told all the same, so that an order that is still on its way comes too late.
+            return .stop(force: intent.force)
         case (.terminated, .absent):
             return .terminate(force: intent.force)
         case (_, .reported(let facts)) where facts.generation > intent.generation:

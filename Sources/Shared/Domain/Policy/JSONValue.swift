@@ -1,5 +1,5 @@
-/// A JSON value (RFC 8259): for policies, and for the small protocols that speak JSON (QEMU's QMP). Our own because Foundation's decoder wants
-/// types, and policies are free form.
+/// A JSON value (RFC 8259): for policies, and for the small protocols that speak JSON (QEMU's QMP). Our own because Foundation's decoder
+/// wants types, and policies are free form.
 public indirect enum JSONValue: Sendable, Equatable {
     case null
     case boolean(Bool)

@@ -1,8 +1,8 @@
 public import Domain
 import Signing
 
-/// A backend in memory with the same contract: for simulations and for tests that need no QEMU. Volumes are sparse maps of blocks; a capture
-/// copies them at its start and "runs" for a number of questions.
+/// A backend in memory with the same contract: for simulations and for tests that need no QEMU. Volumes are sparse maps of blocks; a
+/// capture copies them at its start and "runs" for a number of questions.
 public actor SimulatedBlockBackend: BlockBackend {
     public nonisolated let capabilities = BlockCapabilities(name: "simulated", transport: "nbd-tls", isSparse: true)
     static let blockBytes = 4096

@@ -18,7 +18,7 @@ struct VolumeDaemon: Sendable {
 
     /// Starts it if it does not run. - Throws: `.notFound(volume)`.
     func ensure() async throws(CloudError) {
-        if try await session({ _ throws(CloudError) in true }) != nil { return }
+        if try await answers() { return }
         guard FileSystem.exists(layout.volume(id)) else { throw CloudError(.notFound(.volume, id: id)) }
         // A daemon that died leaves these; QEMU would take the pid file for a running one only if it could lock it.
         try layout.remove(layout.socket(id))
@@ -32,6 +32,17 @@ struct VolumeDaemon: Sendable {
                     "--blockdev", "driver=qcow2,node-name=\(Self.node),file=file,discard=unmap,detect-zeroes=unmap",
                     "--pidfile", layout.pid(id), "--daemonize",
                 ]))
+    }
+
+    /// Whether it runs and is not about to end: one that is on its way out still takes a connection and then drops it.
+    private func answers() async throws(CloudError) -> Bool {
+        for attempt in 1... {
+            do throws(CloudError) { return try await session({ _ throws(CloudError) in true }) != nil } catch {
+                guard attempt < 40, case .unavailable = error.reason else { throw error }
+            }
+            try await BlockingPool.run { () throws(CloudError) in SystemPause.milliseconds(25) }
+        }
+        return false
     }
 
     /// Talks with the running daemon. - Returns: `nil` when it does not run.
@@ -73,7 +84,10 @@ struct VolumeDaemon: Sendable {
         let busy = try await session { session throws(CloudError) -> Bool in
             for export in try Self.exports(session) { try Self.endExport(session, export) }
             if let jobs = try session.command("query-jobs").items, !jobs.isEmpty { return true }
-            try session.command("quit")
+            // It may be gone before its answer is out.
+            do throws(CloudError) { try session.command("quit") } catch {
+                guard case .unavailable = error.reason else { throw error }
+            }
             return false
         }
         if busy == true { return }
@@ -91,7 +105,7 @@ struct VolumeDaemon: Sendable {
     /// The daemon is gone: nobody listens, and the process of the pid file is no more, is a zombie that nobody collects, or is another
     /// program by now (after a restart of the host the numbers begin again).
     private func hasEnded() async throws(CloudError) -> Bool {
-        guard try await session({ _ throws(CloudError) in true }) == nil else { return false }
+        guard try await !answers() else { return false }
         guard let text = try? FileSystem.read(layout.pid(id), limit: 64), let pid = pid_t(Self.trimmed(text)), pid > 1,
             let command = try? FileSystem.read("/proc/\(pid)/cmdline", limit: 65_536)
         else { return true }
@@ -164,7 +178,8 @@ struct VolumeDaemon: Sendable {
         throw CloudError(
             .capacity(
                 Shortage(
-                    .connections, [Shortage.Place("ports \(ports.lowerBound)-\(ports.upperBound)", .connections, asked: 1, free: 0, limit: ports.count)]
+                    .connections,
+                    [Shortage.Place("ports \(ports.lowerBound)-\(ports.upperBound)", .connections, asked: 1, free: 0, limit: ports.count)]
                 )), context: last)
     }
 

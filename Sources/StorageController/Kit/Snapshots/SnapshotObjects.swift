@@ -69,7 +69,8 @@ struct SnapshotManifest: Sendable, Equatable {
 
     var json: String {
         JSONValue.object([
-            .init("version", 1), .init("snapshot", .string(snapshot)), .init("volume", .string(volume)), .init("sizeGiB", .integer(sizeGiB)),
+            .init("version", 1), .init("snapshot", .string(snapshot)), .init("volume", .string(volume)),
+            .init("sizeGiB", .integer(sizeGiB)),
             .init("bytes", .integer(bytes)), .init("partBytes", .integer(Self.partBytes)), .init("sha256", .string(sha256)),
         ]).encoded
     }

@@ -94,7 +94,8 @@ public struct SnapshotReconciler: Sendable {
             try await environment.objects.deleteAll(prefix: SnapshotManifest.prefix(row.id))
         }
         try await environment.faults.point("sc.snapshot.deleted")
-        try await environment.store.snapshotRecord(row.id, from: row.state, to: .deleted, progress: row.progress, now: environment.clock.now())
+        try await environment.store.snapshotRecord(
+            row.id, from: row.state, to: .deleted, progress: row.progress, now: environment.clock.now())
         environment.volumesNudge.signal()
         return true
     }

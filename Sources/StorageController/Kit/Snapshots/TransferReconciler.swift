@@ -78,7 +78,8 @@ public struct TransferReconciler: Sendable {
         for part in row.partsSent..<max(parts, row.partsSent) {
             try Self.checkCancellation()
             let content = try await environment.backend.captureRead(
-                id.text, at: part * SnapshotManifest.partBytes, count: min(SnapshotManifest.partBytes, bytes - part * SnapshotManifest.partBytes))
+                id.text, at: part * SnapshotManifest.partBytes,
+                count: min(SnapshotManifest.partBytes, bytes - part * SnapshotManifest.partBytes))
             try await environment.faults.point("sc.upload.part")
             try await environment.objects.put(SnapshotManifest.key(id, part: part), content)
             try await environment.faults.point("sc.upload.partSent")

@@ -21,7 +21,8 @@ extension StorageStore {
                 }
                 guard order.sizeGiB >= source.sizeGiB else {
                     throw CloudError(
-                        .invalidParameter("sizeGiB"), "The volume (\(order.sizeGiB) GiB) is smaller than its snapshot (\(source.sizeGiB) GiB)")
+                        .invalidParameter("sizeGiB"),
+                        "The volume (\(order.sizeGiB) GiB) is smaller than its snapshot (\(source.sizeGiB) GiB)")
                 }
             }
             try Self.reserve(t, .volumeGiB, askedGiB: order.sizeGiB, capacityGiB: capacityGiB, space: space, place: place)

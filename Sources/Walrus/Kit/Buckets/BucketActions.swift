@@ -66,7 +66,8 @@ struct BucketActions: Sendable {
             guard bucket.account == known.accountID else {
                 throw S3Failure.named(
                     "BucketAlreadyExists", 409,
-                    "The requested bucket name is not available. The bucket namespace is shared by all users of the system. Please select a different name and try again."
+                    "The requested bucket name is not available. The bucket namespace is shared by all users of the system. "
+                        + "Please select a different name and try again."
                 )
             }
             throw S3Failure.named(

@@ -82,7 +82,8 @@ struct UploadActions: Sendable {
         let plan = try IntakePlan(r, limit: WriteActions.putLimit, algorithm: upload.checksum?.algorithm)
         if let wanted = upload.checksum?.algorithm, let given = plan.checksum, given != wanted {
             throw S3Failure.invalidRequest(
-                "Checksum Type mismatch occurred, expected checksum Type: \(wanted.rawValue.lowercased()), actual checksum Type: \(given.rawValue.lowercased())"
+                "Checksum Type mismatch occurred, expected checksum Type: \(wanted.rawValue.lowercased()), "
+                    + "actual checksum Type: \(given.rawValue.lowercased())"
             )
         }
         let part = try record(try await core.intake.take(r, plan, allowInline: false), number: number)
@@ -101,7 +102,8 @@ struct UploadActions: Sendable {
             if let range = r.header("x-amz-copy-source-range") {
                 guard let (first, last) = ByteRange.parseStrict(range) else {
                     throw S3Failure.invalidArgument(
-                        "The x-amz-copy-source-range value must be of the form bytes=first-last where first and last are the zero-based offsets of the first and last bytes to copy"
+                        "The x-amz-copy-source-range value must be of the form bytes=first-last where first and last are "
+                            + "the zero-based offsets of the first and last bytes to copy"
                     )
                 }
                 guard last < source.size else {

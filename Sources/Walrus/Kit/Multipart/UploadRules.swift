@@ -59,7 +59,9 @@ struct CompletionOrder: Sendable {
             }
             if let checksum, checksum.type == .composite, !part.checksums.contains(where: { $0.algorithm == checksum.algorithm }) {
                 throw S3Failure.invalidRequest(
-                    "The upload was created using a \(checksum.algorithm.rawValue.lowercased()) checksum. The complete request must include the checksum for each part. It was missing for part \(part.number) in the request."
+                    "The upload was created using a \(checksum.algorithm.rawValue.lowercased()) checksum. "
+                        + "The complete request must include the checksum for each part. "
+                        + "It was missing for part \(part.number) in the request."
                 )
             }
             total += found.size

@@ -105,13 +105,11 @@ struct DescribeActions: Sendable {
                 xml.element("NextPartNumberMarker", String(page.last?.number ?? 0))
                 xml.element("MaxParts", String(limit))
                 xml.element("IsTruncated", isTruncated ? "true" : "false")
-                // S3 lists the parts one by one only where they have checksums.
                 for part in page {
-                    guard let checksum = part.checksum, object.checksum != nil else { continue }
                     xml.open("Part")
                     xml.element("PartNumber", String(part.number))
                     xml.element("Size", String(part.size))
-                    xml.element(checksum.algorithm.element, checksum.value)
+                    if let checksum = part.checksum { xml.element(checksum.algorithm.element, checksum.value) }
                     xml.close()
                 }
                 xml.close()

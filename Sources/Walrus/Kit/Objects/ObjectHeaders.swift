@@ -72,7 +72,7 @@ enum ObjectHeaders {
             let name = name.lowercased()
             let isUnknown =
                 name.hasPrefix("x-amz-server-side-encryption") || name.hasPrefix("x-amz-object-lock-")
-                || name.hasPrefix("x-amz-copy-source-server-side-encryption")
+                || name.hasPrefix("x-amz-copy-source-server-side-encryption") || name == "x-amz-write-offset-bytes"
             if isUnknown {
                 throw S3Failure.notImplemented("A header you provided implies functionality that is not implemented: \(name)")
             }

@@ -12,8 +12,8 @@ struct WriteActions: Sendable {
     /// Source: S3 User Guide, "Uploading objects": one PUT, and one copy, is at most 5 GiB.
     static let putLimit = 5 << 30
 
-    /// The account that owns what this request writes: what the cloud itself or nobody in particular writes is the bucket owner's, who could
-    /// not read it otherwise.
+    /// The account that owns what this request writes: what the cloud itself or nobody in particular writes is the bucket owner's, who
+    /// could not read it otherwise.
     static func ownerAccount(_ r: S3Request, _ bucket: BucketRecord) -> String {
         guard let known = r.requester.known, !known.isSystem else { return bucket.account }
         return known.accountID
@@ -78,6 +78,9 @@ struct WriteActions: Sendable {
         }
         let key = try ObjectKey(bytes)
         let found = try await core.pool.read { try ObjectStore.objectFetch($0, bucket: name, key: key, withBytes: withBytes) }
+        if let expected = r.header("x-amz-source-expected-bucket-owner"), expected != found.bucket.account {
+            throw S3Failure.accessDenied("the source bucket belongs to \(found.bucket.account), not \(expected)")
+        }
         guard let object = found.object else { throw try Authorization.missing(r.requester, found.bucket, key, "s3:GetObject") }
         try Authorization.object(r.requester, found.bucket, object, "s3:GetObject", .read)
         let conditions = Preconditions(
@@ -128,7 +131,9 @@ struct WriteActions: Sendable {
         let isSelf = sourceBucket.id == bucket.id && source.key == key
         if isSelf, !replacesMetadata, r.header("x-amz-storage-class") == nil, r.header("x-amz-website-redirect-location") == nil {
             throw S3Failure.invalidRequest(
-                "This copy request is illegal because it is trying to copy an object to itself without changing the object's metadata, storage class, website redirect location or encryption attributes."
+                "This copy request is illegal because it is trying to copy an object to itself without "
+                    + "changing the object's metadata, storage class, website redirect location or "
+                    + "encryption attributes."
             )
         }
         let acl = try await Self.acl(core, r, bucket, key)

@@ -11,6 +11,9 @@ struct Gateway: Sendable {
     let health: HealthRegistry
     /// Whether others than this host may read `/metrics`.
     let metricsForAnyone: Bool
+    /// Whether a body that no signature covers may come over plain HTTP. Whoever carries it could change it; but the network that carries
+    /// plain HTTP is the administrator's choice, and rclone sends nothing else.
+    let unsignedPayloadOnHTTP: Bool
 
     func handle(_ http: HTTPRequest) async -> HTTPReply {
         if let reply = admin(http) { return reply }
@@ -70,11 +73,16 @@ struct Gateway: Sendable {
 
     private func authenticate(_ http: HTTPRequest, _ target: S3Target, _ now: Timestamp) async throws(CloudError) -> Requester {
         let signed = SignedRequest(
-            method: http.method, rawPath: http.rawPath, rawQuery: http.rawQuery, headers: http.headers.fields, isTLS: http.isTLS,
+            method: http.method, rawPath: http.rawPath, rawQuery: http.rawQuery, headers: http.headers.fields,
+            isTLS: http.isTLS || unsignedPayloadOnHTTP,
             virtualBucket: target.isVirtualHosted ? target.bucket : nil)
         guard let parsed = try AWSSignature.parse(signed, form: nil, service: .s3) else { return .anonymous }
         guard let known = try await core.directory.requester(accessKeyID: parsed.accessKeyID) else {
             throw CloudError(.unauthenticated(.unknownKey), context: "access key \(parsed.accessKeyID)")
+        }
+        // Keys of accounts and users have no token; one that came with a token is not what the client takes it for.
+        if let token = parsed.sessionToken, !token.isEmpty {
+            throw S3Failure.named("InvalidToken", 400, "The provided token is malformed or otherwise invalid.")
         }
         let verified = try parsed.verify(secret: known.secret, now: now)
         return Requester(known: known.requester, signature: verified)

@@ -23,7 +23,8 @@ enum S3Failure {
         named(
             "InvalidPart", 400,
             message
-                ?? "One or more of the specified parts could not be found.  The part may not have been uploaded, or the specified entity tag may not match the part's entity tag."
+                ?? "One or more of the specified parts could not be found.  The part may not have been uploaded, "
+                + "or the specified entity tag may not match the part's entity tag."
         )
     }
     static func invalidRange() -> CloudError { named("InvalidRange", 416, "The requested range is not satisfiable") }
@@ -47,7 +48,8 @@ enum S3Failure {
     static func incompleteBody(received: Int, expected: Int) -> CloudError {
         named(
             "IncompleteBody", 400,
-            "You did not provide the number of bytes specified by the Content-Length HTTP header (received \(received), expected \(expected))"
+            "You did not provide the number of bytes specified by the Content-Length HTTP header "
+                + "(received \(received), expected \(expected))"
         )
     }
     static func missingContentLength() -> CloudError {

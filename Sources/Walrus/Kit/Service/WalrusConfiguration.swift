@@ -14,6 +14,7 @@ public struct WalrusConfiguration: DaemonConfiguration {
     public let minimumFreeMiB: Int
     public let connections: Int
     public let metricsForAnyone: Bool
+    public let unsignedPayloadOnHTTP: Bool
 
     public static let keys: [ConfigurationKey] = [
         .standard("listen_address", .address, "0.0.0.0", "where S3 is served"),
@@ -28,6 +29,9 @@ public struct WalrusConfiguration: DaemonConfiguration {
         .standard("region", .text, "karri-1", "the region that buckets are in"),
         .standard("min_free_mib", .integer(0...1 << 30), "1024", "space on data_dir's file system that uploads leave free"),
         .standard("connections", .integer(1...65_536), "1024", "client connections at once"),
+        .standard(
+            "unsigned_payload_on_http", .boolean, "yes",
+            "take bodies that no signature covers over plain http too, as rclone sends them; with no: over https only"),
         .standard("metrics", .boolean, "no", "let other hosts than this one read /metrics"),
     ]
 
@@ -49,6 +53,7 @@ public struct WalrusConfiguration: DaemonConfiguration {
         minimumFreeMiB = values.integer("min_free_mib")
         connections = values.integer("connections")
         metricsForAnyone = values.boolean("metrics")
+        unsignedPayloadOnHTTP = values.boolean("unsigned_payload_on_http")
     }
 
     /// For tests and embedding: everything given.
@@ -68,5 +73,6 @@ public struct WalrusConfiguration: DaemonConfiguration {
         self.minimumFreeMiB = minimumFreeMiB
         connections = 1024
         metricsForAnyone = false
+        unsignedPayloadOnHTTP = true
     }
 }

@@ -43,7 +43,8 @@ public struct WalrusService: Sendable {
             leases: BlobLeases(), clock: runtime.clock, random: runtime.random, logger: runtime.logger, region: configuration.region,
             domain: configuration.domain)
         let gateway = Gateway(
-            core: core, metrics: runtime.metrics, health: runtime.health, metricsForAnyone: configuration.metricsForAnyone)
+            core: core, metrics: runtime.metrics, health: runtime.health, metricsForAnyone: configuration.metricsForAnyone,
+            unsignedPayloadOnHTTP: configuration.unsignedPayloadOnHTTP)
         let server = HTTPServer(
             address: configuration.listenAddress, port: configuration.port, tls: configuration.tls,
             limits: HTTPLimits(connections: configuration.connections), runtime: runtime, name: "s3"
