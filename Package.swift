@@ -25,10 +25,12 @@ func room(_ name: String, _ dependencies: [Target.Dependency] = [], exclude: [St
 func daemon(_ folder: String, _ executable: String, _ dependencies: [Target.Dependency]) -> [Target] {
     [
         .target(
-            name: "\(folder)Kit", dependencies: ["Daemon", "API", "Workflow", "Wire", "Domain", logging, lifecycle, arguments] + dependencies,
+            name: "\(folder)Kit",
+            dependencies: ["Daemon", "API", "Workflow", "Wire", "Domain", logging, lifecycle, arguments] + dependencies,
             path: "Sources/\(folder)/Kit", swiftSettings: settings),
         .executableTarget(
-            name: executable, dependencies: [.target(name: "\(folder)Kit"), "Daemon", logging, lifecycle, arguments], path: "Sources/\(folder)/Main",
+            name: executable, dependencies: [.target(name: "\(folder)Kit"), "Daemon", logging, lifecycle, arguments],
+            path: "Sources/\(folder)/Main",
             swiftSettings: settings),
     ]
 }
@@ -118,14 +120,20 @@ let package = Package(
             tests("WalrusTests", ["WalrusKit", "Daemon", "Signing", "Wire", "Domain", "TestKit", "Workflow", "Database", "Identity"]),
             tests("ClusterControllerTests", ["ClusterControllerKit", "API", "Wire", "Domain", "Workflow"]),
             tests("StorageControllerTests", ["StorageControllerKit", "API", "Wire", "Domain", "TestKit", "Workflow", "Database"]),
-            tests("NodeControllerTests", ["NodeControllerKit", "Daemon", "API", "Wire", "Domain", "TestKit", "Workflow", "Signing", logging], exclude: ["Golden"]),
+            tests(
+                "NodeControllerTests", ["NodeControllerKit", "Daemon", "API", "Wire", "Domain", "TestKit", "Workflow", "Signing", logging],
+                exclude: ["Golden"]),
             tests(
                 "ContractTests",
-                ["NodeControllerKit", "Daemon", "StorageControllerKit", "ClusterControllerKit", "API", "Wire", "Domain", "TestKit", "Workflow"]),
+                [
+                    "NodeControllerKit", "Daemon", "StorageControllerKit", "ClusterControllerKit", "API", "Wire", "Domain", "TestKit",
+                    "Workflow",
+                ]),
             tests(
                 "SimulationTests",
                 [
-                    "CloudControllerKit", "NodeControllerKit", "StorageControllerKit", "ClusterControllerKit", "API", "Wire", "Domain", "Daemon",
+                    "CloudControllerKit", "NodeControllerKit", "StorageControllerKit", "ClusterControllerKit", "API", "Wire", "Domain",
+                    "Daemon",
                     "TestKit", "Workflow", "Database", "Identity", "Signing", logging,
                 ]),
             tests("StyleTests", ["Domain"], exclude: ["arrows.txt"]),

@@ -9,7 +9,9 @@ import Testing
         #expect(try InstanceID(parsing: "i-0000000a").text == "i-0000000a")
     }
 
-    @Test(arguments: ["", "i", "i-", "i-123", "i-0000000G", "i-0000000A", "vol-00000001", "i-00000000000000001a", "i-0000000a ", "I-0000000a"])
+    @Test(arguments: [
+        "", "i", "i-", "i-123", "i-0000000G", "i-0000000A", "vol-00000001", "i-00000000000000001a", "i-0000000a ", "I-0000000a",
+    ])
     func refuses(text: String) {
         #expect {
             _ = try InstanceID(parsing: text)

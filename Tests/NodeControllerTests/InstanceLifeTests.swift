@@ -52,6 +52,19 @@ import Workflow
         }
     }
 
+    @Test func aStopThatOvertakesTheOrderMakesItStale() async throws {
+        let world = NodeWorld()
+        try await world.life {
+            try await world.connect([i1], generation: 1)
+            let stop = NC.StopInstance(instanceId: i1, generation: 2)
+            _ = try await world.actions.stopInstance(stop, world.context)
+            try await world.until { try await world.state(i1) == "stopped" }
+            await #expect(throws: CloudError(.stale(newest: 2))) { try await world.run(i1, generation: 1) }
+            try await world.run(i1, generation: 3)
+            try await world.until { try await world.state(i1) == "running" }
+        }
+    }
+
     @Test func stopsByACPIAndStartsAgainWithTheSameDisk() async throws {
         let world = NodeWorld()
         try await world.life {

@@ -27,6 +27,8 @@ final class Expectations: Sendable {
         var volumes: [String: Volume] = [:]
         var launches: [Launch] = []
         var groups: [String] = []
+        /// A stopped instance was started: that takes room on its node without a reservation.
+        var hasStarted = false
     }
     private let state = Mutex(State())
 

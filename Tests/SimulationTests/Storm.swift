@@ -162,6 +162,7 @@ struct Storm: Sendable {
 
     private func start() async {
         guard let id = expectations.take(random.pick, where: { $0.wish == .stopped || $0.wish == nil }) else { return }
+        expectations.with { $0.hasStarted = true }
         let outcome = await client.call("start \(id)") { (actions, op) async throws(CloudError) -> Bool in
             _ = try await actions.startInstances(EC2.StartInstances(instanceIds: [id]), op)
             return true

@@ -83,7 +83,7 @@ public final class PostgresServer: Sendable {
         for end in ends { _ = fcntl(end, F_SETFD, FD_CLOEXEC) }
         let server =
             "\(Self.asUser) \(binaries)/postgres -D \(folder)/data -c listen_addresses= -c unix_socket_directories=\(folder) -c fsync=off "
-            + "-c full_page_writes=off -c max_connections=200 -c shared_buffers=32MB"
+            + "-c full_page_writes=off -c max_connections=600 -c shared_buffers=32MB"
         // `q` (stop in order) or the end of the pipe (we are gone; the folder goes too).
         let script = """
             exec >/dev/null 2>&1; cd \(folder); \(server) >>\(folder)/server.log 2>&1 </dev/null & pid=$!

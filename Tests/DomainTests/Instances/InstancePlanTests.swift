@@ -39,6 +39,7 @@ import Testing
     @Test func onlyATombstoneOfOurGenerationEndsAnInstance() {
         #expect(InstancePlanner.plan(intent(.terminated), .silent) == .wait(.nodeSilent))
         #expect(InstancePlanner.plan(intent(.terminated), .absent) == .terminate(force: false))
+        #expect(InstancePlanner.plan(intent(.stopped), .absent) == .stop(force: false))
         #expect(InstancePlanner.plan(intent(.terminated), seen(.running, 2)) == .terminate(force: false))
         #expect(InstancePlanner.plan(intent(.terminated), seen(.terminating)) == .wait(.nodeWorking))
         #expect(InstancePlanner.plan(intent(.terminated), seen(.terminated, 2)) == .terminate(force: false))

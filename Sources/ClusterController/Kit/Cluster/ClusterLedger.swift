@@ -12,7 +12,7 @@ struct ClusterLedger {
     /// This many polls without an answer, and a node is silent. Too low: a busy node's instances are unknown for nothing; too high:
     /// instances are placed on a dead node.
     static let missesUntilSilent = 3
-    /// After a restart of this controller, or of the silence of a node, reservations wait this long for what the network has on the node and
+    /// After a restart of this controller, or the silence of a node, reservations wait this long for what the network has on the node and
     /// the node has not reported: accepted instances whose reservation went with the restart, of a size that is not known here. Too low:
     /// their room is promised twice; too high: one instance that cannot be delivered holds up all launches.
     static let unseenSeconds: Int64 = 120
@@ -256,7 +256,8 @@ struct ClusterLedger {
             let room = Room(cores: report.cores ?? 0, memoryMiB: report.memoryMiB ?? 0, diskGiB: report.diskGiB ?? 0)
             switch NodeInstanceState(rawValue: report.state ?? "") {
             case .terminated: break
-            case .stopped, .crashed, .failed: sum.diskGiB += room.diskGiB
+            // It has ended, and its node still has the order to run it: it will run again, or the order will be withdrawn.
+            case .stopped, .crashed, .failed: if report.desired == "running" { sum += room } else { sum.diskGiB += room.diskGiB }
             // A state that is not known here is taken to use what it says.
             case .pending, .running, .paused, .stopping, .terminating, nil: sum += room
             }

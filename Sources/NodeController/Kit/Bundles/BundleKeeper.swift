@@ -221,25 +221,33 @@ public actor BundleKeeper {
         let urls = addresses[id] ?? [:]
         let missing = record.parts.indices.filter { !record.parts[$0].uploaded && urls[$0] != nil }
         do throws(CloudError) {
-            do {
-                try await withThrowingTaskGroup(of: Int.self) { group in
-                    var next = 0
-                    func start() {
-                        guard next < missing.count else { return }
-                        let index = missing[next]
-                        next += 1
-                        group.addTask { try await self.uploadPart(record, index, urls[index] ?? "") }
-                    }
-                    for _ in 0..<Self.parallel { start() }
-                    while let index = try await group.next() {
-                        addresses[id]?[index] = nil
-                        try await journal.updateBundle(id) { $0?.parts[index].uploaded = true }
-                        start()
+            typealias Outcome = Result<Int, CloudError>
+            let problem = await withTaskGroup(of: Outcome.self) { group -> CloudError? in
+                var next = 0
+                var problem: CloudError?
+                func start() {
+                    guard next < missing.count, problem == nil else { return }
+                    let index = missing[next]
+                    next += 1
+                    group.addTask {
+                        do throws(CloudError) { return .success(try await self.uploadPart(record, index, urls[index] ?? "")) } catch {
+                            return .failure(error)
+                        }
                     }
                 }
-            } catch let error as CloudError {
-                throw error
-            } catch { throw CloudError(.unavailable("The upload"), context: "\(error)") }
+                for _ in 0..<Self.parallel { start() }
+                // After a failure no new part begins, and what is on its way is still counted: it need not be sent again.
+                for await outcome in group {
+                    do throws(CloudError) {
+                        let index = try outcome.get()
+                        addresses[id]?[index] = nil
+                        try await journal.updateBundle(id) { $0?.parts[index].uploaded = true }
+                    } catch { problem = problem ?? error }
+                    start()
+                }
+                return problem
+            }
+            if let problem { throw problem }
             try await journal.updateBundle(id) { record in
                 if record?.parts.allSatisfy(\.uploaded) == true { record?.state = .uploaded }
             }

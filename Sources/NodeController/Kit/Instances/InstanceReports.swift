@@ -14,7 +14,7 @@ extension InstanceRecord {
     }
 
     private func stateAndReason(_ domain: DomainStatus?, _ hasLooked: Bool) -> (state: String, reason: String?) {
-        let active = domain?.state.isActive ?? !hasLooked
+        let active = domain?.state.isActive ?? (order != nil && !hasLooked)
         switch desired {
         case .terminated: return (isTombstone ? "terminated" : "terminating", nil)
         case .stopped: return (active ? "stopping" : "stopped", nil)

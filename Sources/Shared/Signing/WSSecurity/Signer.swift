@@ -64,7 +64,8 @@ extension WSSecurity {
             + "<ds:SignatureMethod Algorithm=\"\(signatureMethod)\"></ds:SignatureMethod>"
         for part in parts {
             info +=
-                "<ds:Reference URI=\"#\(part.id)\"><ds:Transforms><ds:Transform Algorithm=\"\(NS.exclusive)\"></ds:Transform></ds:Transforms>"
+                "<ds:Reference URI=\"#\(part.id)\"><ds:Transforms>"
+                + "<ds:Transform Algorithm=\"\(NS.exclusive)\"></ds:Transform></ds:Transforms>"
                 + "<ds:DigestMethod Algorithm=\"\(digestMethod)\"></ds:DigestMethod><ds:DigestValue>"
                 + Base64.encode(Digest.digest(part.bytes, digest == .sha1 ? .sha1 : .sha256)) + "</ds:DigestValue></ds:Reference>"
         }
