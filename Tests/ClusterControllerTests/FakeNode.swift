@@ -69,6 +69,8 @@ actor FakeNode: NCNodeActions {
         try plugged()
         guard var report = instances[id] else { throw CloudError(.notFound(.instance, id: id)) }
         report.state = state
+        // What a node is told last is what it wants: each of these states has the name of its wish.
+        report.desired = state
         report.generation = generation ?? report.generation
         instances[id] = report
         return report
