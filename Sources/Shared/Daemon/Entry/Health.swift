@@ -32,7 +32,8 @@ public final class HealthRegistry: Sendable {
     }
 
     /// `{"status": "ok" | "degraded" | "failed", "daemon": …, "version": …, "parts": {name: {"status": …, "reason": …}}}`
-    public func json() -> String {
+    /// - Parameter reasons: false: what is wrong is left out.
+    public func json(reasons: Bool = true) -> String {
         let now = parts.withLock { $0 }
         var worst = "ok"
         var items: [String] = []
@@ -46,7 +47,7 @@ public final class HealthRegistry: Sendable {
                 }
             if status == "failed" || status == "starting" { worst = "failed" }
             if status == "degraded" && worst == "ok" { worst = "degraded" }
-            let more = reason.isEmpty ? "" : ",\"reason\":\(JSONText.quoted(reason))"
+            let more = reason.isEmpty || !reasons ? "" : ",\"reason\":\(JSONText.quoted(reason))"
             items.append("\(JSONText.quoted(name)):{\"status\":\"\(status)\"\(more)}")
         }
         return "{\"status\":\"\(worst)\",\"daemon\":\(JSONText.quoted(daemon)),\"version\":\(JSONText.quoted(KarriVersion.text)),"

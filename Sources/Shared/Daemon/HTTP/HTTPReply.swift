@@ -118,14 +118,16 @@ public struct AdminEndpoints: Sendable {
         self.metricsForAnyone = metricsForAnyone
     }
 
+    /// Strangers learn whether the daemon serves; why it does not (endpoints of the inside are in it) and the metrics are for the host itself.
     /// - Returns: nil when the request is not for these.
-    func reply(to request: HTTPRequest) -> HTTPReply? {
+    public func reply(to request: HTTPRequest) -> HTTPReply? {
         guard request.method == "GET" || request.method == "HEAD" else { return nil }
+        let trusted = metricsForAnyone || request.remoteAddress == "127.0.0.1" || request.remoteAddress == "::1"
         switch request.rawPath {
         case "/health":
-            return .text(health.isServing ? 200 : 503, health.json(), type: "application/json")
+            return .text(health.isServing ? 200 : 503, health.json(reasons: trusted), type: "application/json")
         case "/metrics":
-            guard metricsForAnyone || request.remoteAddress == "127.0.0.1" || request.remoteAddress == "::1" else { return nil }
+            guard trusted else { return nil }
             return .text(200, metrics.text(), type: "text/plain; version=0.0.4; charset=utf-8")
         default:
             return nil

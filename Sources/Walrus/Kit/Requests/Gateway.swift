@@ -63,12 +63,7 @@ struct Gateway: Sendable {
     /// anonymous list of such a bucket is what is lost.
     private func admin(_ http: HTTPRequest) -> HTTPReply? {
         guard http.method == "GET", http.rawQuery == nil, !http.headers.contains("authorization") else { return nil }
-        switch http.rawPath {
-        case "/health": return .text(health.isServing ? 200 : 503, health.json(), type: "application/json")
-        case "/metrics" where metricsForAnyone || http.remoteAddress == "127.0.0.1" || http.remoteAddress == "::1":
-            return .text(200, metrics.text(), type: "text/plain; version=0.0.4; charset=utf-8")
-        default: return nil
-        }
+        return AdminEndpoints(metrics: metrics, health: health, metricsForAnyone: metricsForAnyone).reply(to: http)
     }
 
     private func authenticate(_ http: HTTPRequest, _ target: S3Target, _ now: Timestamp) async throws(CloudError) -> Requester {
