@@ -5,7 +5,8 @@ REPO=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
 KARRI_HOME=${KARRI_HOME:-$REPO/.cloud}
 KARRI_BUILD=${KARRI_BUILD:-release} # or debug: what `test` uses, to build once only
 # Release and debug have folders of their own: neither waits for the other, nor undoes it.
-BUILD_DIR=$REPO/.build$([ "$KARRI_BUILD" = release ] && printf -- -release)
+BUILD_DIR=$REPO/.build
+if [ "$KARRI_BUILD" = release ]; then BUILD_DIR+=-release; fi
 BIN=$BUILD_DIR/$KARRI_BUILD
 # Sockets live here because a unix socket's path may have 107 bytes only, and KARRI_HOME may be deep.
 RUN_DIR=/run/karri-$(printf %s "$KARRI_HOME" | cksum | cut -d' ' -f1)
