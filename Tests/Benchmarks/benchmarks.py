@@ -47,7 +47,7 @@ def banner_time(address, started, limit=180):
     raise SystemExit(f"no ssh at {address}")
 
 
-def launch(ec2, key, rounds=4):
+def launch(ec2, key, rounds=3):
     uri = run("bash", "-c", f". {REPO}/deploy/lib/common.sh; . {REPO}/deploy/lib/servers.sh; libvirt_uri")
     group = "benchmark"
     ec2.create_security_group(GroupName=group, Description=group)
