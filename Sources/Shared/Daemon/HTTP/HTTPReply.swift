@@ -118,7 +118,7 @@ public struct AdminEndpoints: Sendable {
         self.metricsForAnyone = metricsForAnyone
     }
 
-    /// Strangers learn whether the daemon serves; why it does not (endpoints of the inside are in it) and the metrics are for the host itself.
+    /// Strangers learn whether the daemon serves; why it does not (endpoints of the inside are in it) and metrics are for the host itself.
     /// - Returns: nil when the request is not for these.
     public func reply(to request: HTTPRequest) -> HTTPReply? {
         guard request.method == "GET" || request.method == "HEAD" else { return nil }
