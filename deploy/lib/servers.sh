@@ -81,6 +81,7 @@ libvirt_start() {
     if ! alive "$RUN_DIR/libvirtd.pid" || ! [ -S "$RUN_DIR/libvirt/libvirt-sock" ]; then
         local dir=$KARRI_HOME/libvirt
         mkdir -p "$dir"/{lib,log,cache,etc/qemu} "$dir"/lib/{qemu,images,boot,secrets} "$RUN_DIR/libvirt"
+        [ -s "$dir/host-uuid" ] || cat /proc/sys/kernel/random/uuid >"$dir/host-uuid"
         # virtlogd and libvirtd read these instead of /etc/libvirt: no polkit, no TCP; QEMU without cgroups and namespaces (we may be in a
         # container), TLS for volumes with this node's certificate.
         cat >"$dir/etc/libvirtd.conf" <<X
@@ -88,11 +89,9 @@ unix_sock_group = "root"
 unix_sock_rw_perms = "0700"
 auth_unix_ro = "none"
 auth_unix_rw = "none"
-host_uuid = "$(sed -n 1p "$KARRI_HOME/libvirt/host-uuid" 2>/dev/null || true)"
+host_uuid = "$(cat "$dir/host-uuid")"
 log_level = 3
 X
-        [ -s "$dir/host-uuid" ] || cat /proc/sys/kernel/random/uuid >"$dir/host-uuid"
-        sed -i "s/^host_uuid = .*/host_uuid = \"$(cat "$dir/host-uuid")\"/" "$dir/etc/libvirtd.conf"
         cat >"$dir/etc/qemu.conf" <<X
 user = "root"
 group = "root"
