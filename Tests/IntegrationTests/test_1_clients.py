@@ -11,6 +11,7 @@ from datetime import datetime, timezone
 
 import pytest
 from conftest import HOME, IMAGES, RC, ZONE, client, run
+from messages import signer
 
 
 def test_identity_by_sts_and_iam():
@@ -83,33 +84,9 @@ SOAP_DATES = ["2008-05-05", "2009-08-15", "2010-08-31", "2014-02-01"]
 
 
 def soap(version, algorithm="sha1"):
-    zeep = pytest.importorskip("zeep")
-    import xmlsec
-    from zeep.wsse.signature import BinarySignature
-    from zeep.wsse import utils
-    from datetime import timedelta
+    import zeep
 
-    class Signed(BinarySignature):
-        """zeep signs a Timestamp only where there is one: this puts one in, as every classic client did. Replies are not signed."""
-
-        def apply(self, envelope, headers):
-            security = utils.get_security_header(envelope)
-            now = datetime.now(timezone.utc)
-            created = utils.WSU.Created(now.strftime("%Y-%m-%dT%H:%M:%SZ"))
-            expires = utils.WSU.Expires((now + timedelta(seconds=300)).strftime("%Y-%m-%dT%H:%M:%SZ"))
-            security.append(utils.WSU.Timestamp(created, expires))
-            return super().apply(envelope, headers)
-
-        def verify(self, envelope):
-            return envelope
-
-    methods = {
-        "sha1": (xmlsec.Transform.RSA_SHA1, xmlsec.Transform.SHA1),
-        "sha256": (xmlsec.Transform.RSA_SHA256, xmlsec.Transform.SHA256),
-    }
-    signature, digest = methods[algorithm]
-    wsse = Signed(RC["EC2_PRIVATE_KEY"], RC["EC2_CERT"], signature_method=signature, digest_method=digest)
-    served = zeep.Client(f"{RC['AWS_ENDPOINT_URL_EC2']}?wsdl&Version={version}", wsse=wsse)
+    served = zeep.Client(f"{RC['AWS_ENDPOINT_URL_EC2']}?wsdl&Version={version}", wsse=signer(algorithm))
     binding = next(iter(served.wsdl.bindings))
     return served.create_service(binding, RC["EC2_URL"])
 
