@@ -55,7 +55,7 @@ step() {
         "$@" >"$log" 2>&1 &
         pid=$!
         (
-            while sleep 20; do printf '  … %s (%ds) %s\n' "$what" $((SECONDS - started)) "$(tail -n 1 "$log" | tr -d '\r' | cut -c1-80)" >&2; done
+            while sleep 20 >/dev/null 2>&1; do printf '  … %s (%ds) %s\n' "$what" $((SECONDS - started)) "$(tail -n 1 "$log" | tr -d '\r' | cut -c1-80)" >&2; done
         ) &
         local ticker=$!
         wait $pid || rc=$?
