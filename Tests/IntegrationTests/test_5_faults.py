@@ -1,4 +1,4 @@
-"""Kill -9 of each daemon and of PostgreSQL while machines start, run, attach and stop: nothing is lost, doubled or leaked."""
+"""Kill -9 at chosen moments: all controllers at once, while a machine starts, while a volume is in use. `test_5_storm.py` kills at random ones."""
 
 import os
 import random
@@ -36,7 +36,7 @@ def test_metadata_answers_while_the_cloud_controller_is_down(machine):
     until("described again", 60, lambda: machine.state == "running")
 
 
-@pytest.mark.parametrize("name", ["clc", "cc", "nc", "postgres"])
+@pytest.mark.parametrize("name", ["clc", "nc"])
 def test_kill_while_starting(ec2, key, group, name):
     """The same client token gives the same instance, whenever the daemon died; it runs once; then it ends."""
     print("seed", SEED)
@@ -62,7 +62,7 @@ def test_kill_while_starting(ec2, key, group, name):
     until("terminated", 180, lambda: machine.state == "terminated")
 
 
-@pytest.mark.parametrize("name", ["sc", "nc", "clc"])
+@pytest.mark.parametrize("name", ["sc"])
 def test_kill_while_attaching(ec2, machine, name):
     chance = random.Random(f"{SEED}{name}a")
     volume = ec2.create_volume(Size=1, AvailabilityZone=ZONE)["VolumeId"]
