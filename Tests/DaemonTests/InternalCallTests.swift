@@ -148,4 +148,43 @@ let echoService: ServiceDefinition = {
         #expect(await send([], from: caller) == 500)
         #expect(await send(try message(), from: caller) == 200)
     }
+
+    /// A message from before the other side's start: refused (its replay cache is empty), and sent anew at once. The caller learns nothing of
+    /// it when the new one is taken, and the true reason when it is not. Once it said "RelatesTo is malformed".
+    @Test func aMessageFromBeforeTheStart() async throws {
+        let cloud = try TestCloud()
+        let caller = try cloud.host("cc")
+        try await listening(cloud) { port, _ in
+            func call(behind: [Int64]) async throws -> String {
+                let transport = InternalTransport(
+                    identity: caller, clock: ClockBehind(behind), random: SystemRandom(), timeoutMilliseconds: 5000)
+                let output = try await transport.call(
+                    echoService, try #require(echoService.operations["Echo"]), .record(["text": .text("x")]), to: "127.0.0.1:\(port)",
+                    context: CallContext(requestID: "req-12345678"))
+                guard case .record(let record) = output, case .text(let answer)? = record["text"] else { return "" }
+                return answer
+            }
+            // The clock is asked for the message, for its reply, for the next message, …
+            #expect(try await call(behind: [30, 0]) == "x from cc req-12345678")
+            do {
+                _ = try await call(behind: [30, 0, 30, 0])
+                Issue.record("a message from before the start was taken")
+            } catch let error as CloudError {
+                #expect(error.reason == .unavailable("The service at 127.0.0.1:\(port)"))
+                #expect(error.context == "NC.Echo at 127.0.0.1:\(port) refused the message: expired")
+            }
+        }
+    }
+}
+
+/// Seconds behind the machine's clock, by question; the last counts for all that follow.
+private final class ClockBehind: Workflow.Clock {
+    private let left: Mutex<[Int64]>
+    init(_ seconds: [Int64]) { left = Mutex(seconds) }
+    func now() -> Timestamp {
+        let behind = left.withLock { $0.count > 1 ? $0.removeFirst() : $0[0] }
+        return SystemClock().now().adding(seconds: -behind)
+    }
+    func monotonic() -> Int64 { SystemClock().monotonic() }
+    func sleep(milliseconds: Int) async throws { try await SystemClock().sleep(milliseconds: milliseconds) }
 }

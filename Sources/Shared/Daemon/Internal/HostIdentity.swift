@@ -68,6 +68,16 @@ enum InternalNames {
 
     static func messageID(_ bytes: [UInt8]) -> String { "urn:uuid:" + Hex.encode(bytes) }
 
+    /// What the caller's message is called, for a reply to a message that could not be verified and so says nothing that may be used.
+    /// It comes from the TLS peer, and stands in the RelatesTo of a refusal only.
+    static let messageHeader = "X-Message-Id"
+    static func isMessageID(_ text: String) -> Bool {
+        text.hasPrefix("urn:uuid:") && text.utf8.count == 41 && Hex.decode(text.dropFirst(9)) != nil
+    }
+
+    /// The action of a refusal of a message whose operation is not known.
+    static func refusalAction(_ service: ServiceDefinition) -> String { replyAction(service, "Refused") }
+
     /// Seconds that a message is valid: long enough for a slow host, short for a thief.
     static let lifetime = 60
     static let contentType = "text/xml; charset=utf-8"

@@ -85,12 +85,17 @@ struct InternalEndpoint: Sendable {
             element = InternalFault.element(error)
         }
         record(operation, caller, failure, started)
+        let isVerified = !messageID.isEmpty
+        // The caller believes only what relates to its message: without this it would learn of a bad reply instead of the refusal.
+        let said = request.headers.first(InternalNames.messageHeader) ?? ""
+        let relatesTo: String? = isVerified ? messageID : InternalNames.isMessageID(said) ? said : nil
         do {
             let bytes = try WSSecurity.sign(
                 body: element, key: identity.key, certificate: identity.certificate,
                 wsa: WSSecurity.Addressing(
-                    to: caller?.uri ?? "unknown", action: InternalNames.replyAction(service, operation),
-                    messageID: InternalNames.messageID(runtime.random.bytes(16)), relatesTo: messageID),
+                    to: caller?.uri ?? "unknown",
+                    action: isVerified ? InternalNames.replyAction(service, operation) : InternalNames.refusalAction(service),
+                    messageID: InternalNames.messageID(runtime.random.bytes(16)), relatesTo: relatesTo),
                 now: runtime.clock.now(), ttl: InternalNames.lifetime)
             return HTTPReply(
                 status: failure == nil ? 200 : 500, headers: [("Content-Type", InternalNames.contentType), ("X-Request-Id", request.id)],

@@ -29,6 +29,27 @@ public final class InternalTransport: MessageTransport {
     public func call(
         _ service: ServiceDefinition, _ operation: Operation, _ input: Value, to endpoint: String, context: CallContext
     ) async throws(CloudError) -> Value {
+        do throws(CloudError) {
+            return try await attempt(service, operation, input, endpoint, context)
+        } catch {
+            guard case .unauthenticated(let why) = error.reason else { throw error }
+            let refused = "\(service.name).\(operation.name) at \(endpoint) refused the message: \(why.rawValue)"
+            // Written before the other side began (it was just started), or sent again by curl after a connection broke: it was not
+            // carried out, or what it did may be repeated as any call may. A new message says whether there is more to it.
+            guard why == .expired || why == .replayed else { throw unsound(endpoint, refused) }
+            do throws(CloudError) {
+                return try await attempt(service, operation, input, endpoint, context)
+            } catch {
+                guard case .unauthenticated = error.reason else { throw error }
+                throw unsound(endpoint, refused)
+            }
+        }
+    }
+
+    /// - Throws: `.unauthenticated` when the other side refuses the message before it looks at what is asked.
+    private func attempt(
+        _ service: ServiceDefinition, _ operation: Operation, _ input: Value, _ endpoint: String, _ context: CallContext
+    ) async throws(CloudError) -> Value {
         let messageID = InternalNames.messageID(random.bytes(16))
         let body = try WSSecurity.sign(
             body: InternalMessage.request(service, operation, input), key: identity.key, certificate: identity.certificate,
@@ -40,7 +61,7 @@ public final class InternalTransport: MessageTransport {
                 "POST", url: InternalNames.to(endpoint),
                 headers: [
                     ("Content-Type", InternalNames.contentType), ("SOAPAction", "\"\(InternalNames.action(service, operation.name))\""),
-                    ("X-Request-Id", context.requestID),
+                    ("X-Request-Id", context.requestID), (InternalNames.messageHeader, messageID),
                 ],
                 body: .bytes(body), sink: .memory(limit: WSSecurityPolicy.internalReply.limits.maxBytes),
                 timeoutMilliseconds: timeoutMilliseconds))
@@ -75,7 +96,8 @@ public final class InternalTransport: MessageTransport {
         guard reply.relatesTo == messageID, reply.to == identity.identity.uri else {
             throw unsound(endpoint, "\(peer) answered another message")
         }
-        guard reply.action == InternalNames.replyAction(service, operation.name) else {
+        let isRefusal = reply.action == InternalNames.refusalAction(service) && InternalFault.error(from: reply.body.operation) != nil
+        guard isRefusal || reply.action == InternalNames.replyAction(service, operation.name) else {
             throw unsound(endpoint, "\(peer) answered \(operation.name) with \(reply.action ?? "")")
         }
     }
