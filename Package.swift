@@ -100,14 +100,15 @@ let package = Package(
                 name: "TestKit", dependencies: ["Domain", "Wire", "API", "Signing", "Database", "Workflow", "Daemon"],
                 path: "Tests/TestKit", swiftSettings: settings),
             tests("DomainTests", ["Domain"]),
-            tests("WireTests", ["Wire", "API", "Domain", "APIGenerator"], exclude: ["Golden"]),
-            tests("SigningTests", ["Signing", "Wire", "Domain", "CLibXML2"], exclude: ["Golden"]),
+            tests("WireTests", ["Wire", "API", "Domain", "APIGenerator", "TestKit"], exclude: ["Golden"]),
+            tests("SigningTests", ["Signing", "Wire", "Domain", "CLibXML2", "TestKit"], exclude: ["Golden"]),
             tests("DatabaseTests", ["Database", "Workflow", "Domain", "TestKit"]),
             tests("IdentityTests", ["Identity", "Database", "Signing", "Workflow", "Domain", "TestKit"]),
             tests("DaemonTests", ["Daemon", "Signing", "Wire", "API", "Workflow", "Domain", "TestKit"]),
             tests(
                 "CloudControllerTests",
-                ["CloudControllerKit", "API", "Wire", "Domain", "TestKit", "Workflow", "Database", "Identity", "Daemon", "Signing"]),
+                ["CloudControllerKit", "API", "Wire", "Domain", "TestKit", "Workflow", "Database", "Identity", "Daemon", "Signing"],
+                exclude: ["Golden"]),
             tests("WalrusTests", ["WalrusKit", "Daemon", "Signing", "Wire", "Domain", "TestKit", "Workflow", "Database", "Identity"]),
             tests("ClusterControllerTests", ["ClusterControllerKit", "API", "Wire", "Domain", "Workflow"]),
             tests("StorageControllerTests", ["StorageControllerKit", "API", "Wire", "Domain", "TestKit", "Workflow", "Database"]),
@@ -118,7 +119,7 @@ let package = Package(
                 "ContractTests",
                 [
                     "NodeControllerKit", "Daemon", "StorageControllerKit", "ClusterControllerKit", "API", "Wire", "Domain", "TestKit",
-                    "Workflow",
+                    "Workflow", logging,
                 ]),
             tests(
                 "SimulationTests",

@@ -28,7 +28,7 @@ public struct XMLLimits: Sendable {
 /// A linear look over the bytes before libxml2 sees them: refuses what must not reach the parser at all.
 ///
 /// Markup declarations, comments and processing instructions (but the XML declaration at the very start) are refused, so is any
-/// encoding but UTF-8, and a tag with too many attributes, whose duplicate check is quadratic inside libxml2.
+/// encoding but UTF-8 and ASCII, and a tag with too many attributes, whose duplicate check is quadratic inside libxml2.
 enum XMLPrescan {
     static func check(_ bytes: [UInt8], _ limits: XMLLimits) throws(CloudError) {
         guard bytes.count <= limits.maxBytes else { throw CloudError(.requestTooLarge(limit: limits.maxBytes)) }
@@ -53,7 +53,7 @@ enum XMLPrescan {
                 guard i == head, has(bytes, i, "<?xml"), i + 5 < bytes.count, isBlank(bytes[i + 5]), let end = find(bytes, i, "?>") else {
                     throw refused("a processing instruction")
                 }
-                try checkDeclaration(bytes[(i + 5)..<end])
+                if try declaresASCII(bytes[(i + 5)..<end]), bytes.contains(where: { $0 >= 0x80 }) { throw refused("what is not ASCII") }
                 i = end + 2
             case 0x2f:  // </
                 depth -= 1
@@ -91,10 +91,11 @@ enum XMLPrescan {
         throw refused("an open tag")
     }
 
-    /// `encoding`, when it is named, must be UTF-8: libxml2 is told UTF-8 and would not look.
-    private static func checkDeclaration(_ declaration: ArraySlice<UInt8>) throws(CloudError) {
+    /// `encoding`, when it is named, must be UTF-8 or its part ASCII (the manifests of euca2ools): libxml2 is told UTF-8 and would not look.
+    /// - Returns: whether it is ASCII.
+    private static func declaresASCII(_ declaration: ArraySlice<UInt8>) throws(CloudError) -> Bool {
         let text = String(decoding: declaration, as: UTF8.self)
-        guard let range = text.firstRange(of: "encoding") else { return }
+        guard let range = text.firstRange(of: "encoding") else { return false }
         var rest = text[range.upperBound...]
         func skip() { while let c = rest.utf8.first, isBlank(c) { rest = rest.dropFirst() } }
         skip()
@@ -105,7 +106,11 @@ enum XMLPrescan {
             throw refused("a malformed declaration")
         }
         let name = rest[rest.index(after: rest.startIndex)..<end].uppercased()
-        guard name == "UTF-8" || name == "UTF8" else { throw refused("the encoding \(Scalar.shown(name))") }
+        switch name {
+        case "UTF-8", "UTF8": return false
+        case "ASCII", "US-ASCII": return true
+        default: throw refused("the encoding \(Scalar.shown(name))")
+        }
     }
 
     static func refused(_ what: String) -> CloudError {
