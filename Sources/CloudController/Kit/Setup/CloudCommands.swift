@@ -89,6 +89,16 @@ public struct CloudCommands: Sendable {
         }
     }
 
+    /// - Returns: what was removed. Refused when another session of Karri's is connected.
+    public func dropSchemas() async throws -> String {
+        let pool = pool()
+        defer { pool.close() }
+        return try await telling {
+            let dropped = try await CloudSchema.drop(pool)
+            return dropped.isEmpty ? "no schema of Karri's" : "removed the schemas \(dropped.joined(separator: ", "))"
+        }
+    }
+
     public func status(json: Bool) async throws -> String {
         let pool = pool()
         defer { pool.close() }

@@ -98,6 +98,27 @@ public struct CertificateCommand: AsyncParsableCommand {
     }
 }
 
+public struct DatabaseCommand: AsyncParsableCommand {
+    public static let configuration = CommandConfiguration(
+        commandName: "database", abstract: "The cloud's tables.", subcommands: [Drop.self])
+
+    public init() {}
+
+    /// The launcher's `erase` calls it where the database is given by a URL: a URL has a password, and this way no command line has it.
+    public struct Drop: AsyncParsableCommand {
+        public static let configuration = CommandConfiguration(
+            commandName: "drop", abstract: "Remove Karri's schemas from the database: everything that the cloud knows. No daemon may run.")
+        @OptionGroup var file: ConfigurationOption
+
+        public init() {}
+
+        public func run() async throws {
+            let (configuration, values) = try file.load(CloudConfiguration.self)
+            Terminal.say(try await CloudCommands(configuration, file.runtime("karri-clc", values)).dropSchemas())
+        }
+    }
+}
+
 public struct StatusCommand: AsyncParsableCommand {
     public static let configuration = CommandConfiguration(commandName: "status", abstract: "How the cloud is: daemons and nodes.")
     @OptionGroup var file: ConfigurationOption
