@@ -215,7 +215,8 @@ public enum AWSSignature {
         for header in request.headers where !signed.contains(header.name) {
             let matters =
                 service == .s3
-                ? header.name.hasPrefix("x-amz-") || (header.name == "content-type" && !presigned)
+                // Not `content-type`: AWS says that it must be signed, does not insist, and minio-go (restic, velero) does not sign it.
+                ? header.name.hasPrefix("x-amz-")
                 : header.name == "x-amz-date" || header.name == "x-amz-security-token"
             // Presigned and not S3: the date in the query is the signed one.
             if matters, !(presigned && service == .ec2Query) {
