@@ -13,7 +13,8 @@ import Testing
         defer { pool.close() }
         try await pool.migrate(schema: CloudSchema.name, CloudSchema.migrations)
         try await pool.transaction { tx in
-            try tx.script("CREATE SCHEMA storage; CREATE TABLE storage.volumes (id int); CREATE SCHEMA theirs; CREATE TABLE theirs.kept (id int)")
+            try tx.script("CREATE SCHEMA storage; CREATE TABLE storage.volumes (id int)")
+            try tx.script("CREATE SCHEMA theirs; CREATE TABLE theirs.kept (id int)")
         }
         let daemon = DatabasePool(url: url, size: 1, name: "karri-sc")
         _ = try await daemon.read { tx in try tx.execute("SELECT 1 AS one").count }
