@@ -9,6 +9,9 @@ final class Expectations: Sendable {
         var wish: Wish? = .running
         /// A call about it is under way.
         var isBusy = false
+        /// It was stopped when the call under way began, and chance has not had its hand in it since: once the call is answered, a start is
+        /// a promise. Otherwise it may have been running, and its guest's shutdown not noticed yet.
+        var wasStopped = false
         /// Its guest or its host crashed: it may be given up.
         var hasCrashed = false
     }
@@ -27,8 +30,6 @@ final class Expectations: Sendable {
         var volumes: [String: Volume] = [:]
         var launches: [Launch] = []
         var groups: [String] = []
-        /// A stopped instance was started: that takes room on its node without a reservation.
-        var hasStarted = false
     }
     private let state = Mutex(State())
 
@@ -41,9 +42,12 @@ final class Expectations: Sendable {
             let free = s.instances.filter { !$0.value.isBusy && fits($0.value) }.keys.sorted()
             guard let id = choose(free) else { return nil }
             s.instances[id]?.isBusy = true
+            let wish = s.instances[id]?.wish
+            s.instances[id]?.wasStopped = wish == .stopped
             return id
         }
     }
+    func giveBackStarted(_ id: String) { giveBack(id, wish: now.instances[id]?.wasStopped == true ? .running : .some(nil)) }
     func giveBack(_ id: String, wish: Wish?? = nil) {
         state.withLock { s in
             s.instances[id]?.isBusy = false

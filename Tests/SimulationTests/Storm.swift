@@ -162,13 +162,11 @@ struct Storm: Sendable {
 
     private func start() async {
         guard let id = expectations.take(random.pick, where: { $0.wish == .stopped || $0.wish == nil }) else { return }
-        expectations.with { $0.hasStarted = true }
         let outcome = await client.call("start \(id)") { (actions, op) async throws(CloudError) -> Bool in
             _ = try await actions.startInstances(EC2.StartInstances(instanceIds: [id]), op)
             return true
         }
-        // A start may find no room after all, and then it is stopped as it was.
-        if case .done = outcome { expectations.giveBack(id, wish: .some(nil)) } else { expectations.giveBack(id) }
+        if case .done = outcome { expectations.giveBackStarted(id) } else { expectations.giveBack(id) }
     }
 
     private func reboot() async {
@@ -186,6 +184,7 @@ struct Storm: Sendable {
         guard let id = random.pick(active) else { return }
         expectations.with { s in
             if s.instances[id]?.wish != .terminated { s.instances[id]?.wish = nil }
+            s.instances[id]?.wasStopped = false
             if crashes { s.instances[id]?.hasCrashed = true }
         }
         world.trace.note("guest \(id) on \(node.name) \(crashes ? "crashes" : "shuts down")")
@@ -287,6 +286,7 @@ struct Storm: Sendable {
         expectations.with { s in
             for id in ids {
                 if s.instances[id]?.wish == .running { s.instances[id]?.wish = nil }
+                s.instances[id]?.wasStopped = false
                 s.instances[id]?.hasCrashed = true
             }
         }

@@ -127,7 +127,7 @@ final class CoreZone: CCClusterActions, SCStorageActions {
                             certificate: certificate),
                         freeCores: node.cores - used.reduce(0) { $0 + ($1.cores ?? 0) },
                         freeMemoryMiB: node.memoryMiB - used.reduce(0) { $0 + ($1.memoryMiB ?? 0) }, freeDiskGiB: node.diskGiB)
-                })
+                }, networkGeneration: s.network == nil ? nil : s.networkGeneration)
         }
     }
 
@@ -147,12 +147,13 @@ final class CoreZone: CCClusterActions, SCStorageActions {
         try note("Reserve")
         let answer = state.withLock { s -> Result<[(id: String, node: String)], CloudError> in
             var free = s.nodes.mapValues { node in
-                let live = node.instances.values.filter { $0.state != "terminated" }
+                let live = node.instances.values.filter { $0.state != "terminated" && $0.desired != "stopped" }
                 return (node.cores - live.reduce(0) { $0 + ($1.cores ?? 0) }, node.cores)
             }
             var placed: [(id: String, node: String)] = []
             for item in r.items {
-                guard let name = free.keys.sorted().first(where: { free[$0]!.0 >= item.cores }) else { break }
+                let wanted = free.keys.sorted().filter { item.node ?? $0 == $0 }
+                guard let name = wanted.first(where: { free[$0]!.0 >= item.cores }) else { break }
                 free[name]!.0 -= item.cores
                 placed.append((item.instanceId, name))
             }

@@ -1,4 +1,5 @@
 import API
+import Database
 import Domain
 import Synchronization
 import Testing
@@ -150,6 +151,41 @@ import Workflow
         #expect(try await cloud.state(id) == "stopped")
     }
 
+    /// All that are named or none; the room is reserved before anything changes, and given back when nothing did.
+    @Test func startsReserveAllOrNothing() async throws {
+        let cloud = try await CoreCloud(nodes: ["node1": 2])
+        let ids = try await cloud.run(count: 2)
+        await cloud.round(3)
+        cloud.zone.state.withLock { $0.reserved = [:] }
+        func start(_ ids: [String], dryRun: Bool? = nil) async -> String {
+            await code {
+                _ = try await cloud.actions.startInstances(EC2.StartInstances(instanceIds: ids, dryRun: dryRun), try await cloud.op)
+            }
+        }
+        #expect(await start(ids) == "", "they run already")
+        #expect(cloud.zone.state.withLock { $0.reserved.isEmpty })
+        _ = try await cloud.actions.stopInstances(EC2.StopInstances(instanceIds: ids), try await cloud.op)
+        await cloud.round(2)
+        let other = NC.InstanceReport(
+            instanceId: "i-other", state: "running", desired: "running", generation: 1, cores: 1, memoryMiB: 128, known: false)
+        cloud.zone.state.withLock { $0.nodes["node1"]?.instances["i-other"] = other }
+        #expect(await start(ids) == "InsufficientInstanceCapacity")
+        for id in ids { #expect(try await cloud.state(id) == "stopped") }
+        cloud.zone.state.withLock { $0.nodes["node1"]?.instances["i-other"] = nil }
+        #expect(await start(ids, dryRun: true) == "DryRunOperation")
+        #expect(await start(ids + ["i-22222222222222222"]) == "InvalidInstanceID.NotFound")
+        #expect(cloud.zone.state.withLock { $0.reserved.isEmpty })
+        let before = try await cloud.number("SELECT value AS n FROM cloud.counters WHERE name = 'network'")
+        #expect(await start(ids) == "")
+        #expect(await start(ids) == "", "a repeat changes nothing")
+        #expect(cloud.zone.state.withLock { $0.reserved.values.map { $0.map(\.node) } } == [["node1", "node1"]])
+        #expect(try await cloud.number("SELECT value AS n FROM cloud.counters WHERE name = 'network'") > before)
+        let placed = try await cloud.cloud.pool.read { tx in try NetworkStore.placed(tx) }
+        #expect(placed.map { $0.claim?.generation } == [3, 3], "the cluster controller counts them, whatever it has forgotten")
+        await cloud.round(2)
+        for id in ids { #expect(try await cloud.state(id) == "running") }
+    }
+
     @Test func aGuestsShutdownEndsTheInstance() async throws {
         let cloud = try await CoreCloud()
         let id = try await cloud.run()[0]
@@ -212,9 +248,41 @@ import Workflow
         #expect(cloud.zone.count("SetCluster") == 1)
         await cloud.round()
         #expect(cloud.zone.count("SetCluster") == 1)
-        cloud.zone.state.withLock { $0.generation = 0 }
+        #expect(cloud.zone.count("ApplyNetwork") == 1, "what was confirmed is not sent again")
+        cloud.zone.state.withLock {
+            $0.generation = 0
+            $0.network = nil
+        }
         await cloud.round()
         #expect(cloud.zone.count("SetCluster") == 2)
+        #expect(cloud.zone.count("ApplyNetwork") == 2, "nor believed of a controller that says it has none")
+    }
+
+    /// An instance whose node's disk is full is impaired, and its owner reads why.
+    @Test func anInstanceThatStandsStillSaysWhy() async throws {
+        let cloud = try await CoreCloud()
+        let id = try await cloud.run()[0]
+        await cloud.round(3)
+        func status() async throws -> EC2.InstanceStatus? {
+            try await cloud.actions.describeInstanceStatus(EC2.DescribeInstanceStatus(instanceIds: [id]), try await cloud.op)
+                .instanceStatuses.first
+        }
+        #expect(try await status()?.events.isEmpty == true)
+        cloud.zone.setInstance(id) {
+            $0.state = "paused"
+            $0.reason = "The node's disk is full"
+        }
+        await cloud.round(2)
+        #expect(try await cloud.state(id) == "running")
+        #expect(try await status()?.instanceStatus?.status == "impaired")
+        #expect(try await status()?.events.map(\.description) == ["The node's disk is full"])
+        cloud.zone.setInstance(id) {
+            $0.state = "running"
+            $0.reason = nil
+        }
+        await cloud.round(2)
+        #expect(try await status()?.instanceStatus?.status == "ok")
+        #expect(try await status()?.events.isEmpty == true)
     }
 
     @Test func protectionAndUnknownIdsChangeNothing() async throws {

@@ -60,6 +60,28 @@ import Testing
         #expect(shortage.description.contains("b: asked 10 cores, 3 free of 8"))
     }
 
+    /// A stopped instance has its disk on its node: there or nowhere.
+    @Test func itemsThatBelongToANode() {
+        let need = Room(cores: 4, memoryMiB: 512, diskGiB: 5)
+        let all = [node("a", 8), node("b", 4), node("c", 8, silent: true)]
+        let own = PlacementItem(id: "i-own", need: need, node: "b")
+        #expect(nodes(PlacementPlanner.plan([own], minCount: 1, nodes: all)) == ["b"])
+        // It comes first, wherever it stands; the answer keeps the order of the question.
+        let outcome = PlacementPlanner.plan(
+            [PlacementItem(id: "i-any", need: need), own], minCount: 2, nodes: [node("a", 4), node("b", 4)], policy: .pack)
+        #expect(outcome == .placed([("i-any", "a"), ("i-own", "b")]))
+        // Nodes where it may not go are not to blame, nor those that could take theirs.
+        let both = [PlacementItem(id: "i-1", need: need, node: "a"), own, PlacementItem(id: "i-2", need: need, node: "b")]
+        #expect(
+            PlacementPlanner.plan(both, minCount: 3, nodes: all)
+                == .shortage(Shortage(.cores, [.init("b", .cores, asked: 8, free: 4, limit: 8)])))
+        guard
+            case .shortage(let silent) = PlacementPlanner.plan(
+                [PlacementItem(id: "i-3", need: need, node: "c")], minCount: 1, nodes: all)
+        else { return #expect(Bool(false)) }
+        #expect(silent.places.map(\.resource) == [.nodes])
+    }
+
     @Test func nothingThere() {
         #expect(PlacementPlanner.plan(items(1), minCount: 1, nodes: []) == .shortage(Shortage(.nodes, [])))
         guard case .shortage(let silent) = PlacementPlanner.plan(items(1), minCount: 1, nodes: [node("a", 8, silent: true)]) else {

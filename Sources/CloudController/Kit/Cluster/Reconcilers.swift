@@ -42,6 +42,10 @@ public struct Reconcilers: Sendable {
 
     public func clusterPass() async -> ReconcileReport {
         let zones = await observer.observe()
+        for zone in zones.values where zone.lacksNetwork {
+            network.forget(zone: zone.zone)
+            nudges.network.signal()
+        }
         return Self.sum(await instances.pass(zones), await attachments.pass(zones))
     }
 

@@ -15,6 +15,8 @@ public struct ZoneSight: Sendable {
     let bundles: [String: [String: NC.BundleReport]]
     /// The nodes that are registered for the zone.
     let registered: Set<String>
+    /// Its cluster controller was just started, and has not been told which instances there are.
+    var lacksNetwork = false
     /// Why it is silent.
     let failure: String?
 
@@ -99,7 +101,7 @@ struct ClusterObserver: Sendable {
             return ZoneSight(
                 zone: zone, client: client,
                 nodes: Dictionary(view.nodes.compactMap { v in v.name.map { ($0, v) } }, uniquingKeysWith: { first, _ in first }),
-                instances: instances, bundles: bundles, registered: registered, failure: nil)
+                instances: instances, bundles: bundles, registered: registered, lacksNetwork: view.networkGeneration == nil, failure: nil)
         } catch {
             return silent("\(controller.name) at \(controller.endpoint): \(error.message) \(error.context)")
         }

@@ -99,19 +99,33 @@ extension EC2Actions: EC2InstancesActions {
         _ request: EC2.StartInstances, _ op: OperationContext
     ) async throws(CloudError) -> EC2.StartInstancesResponse {
         let ids = try InstanceView.parse(request.instanceIds)
-        let rows = try await cloud.pool.read { tx in try InstanceStore.list(tx, accountID: op.accountID, ids: ids, now: op.now) }
-        try await rules.checkRoomToStart(rows.filter { $0.state == .stopped }, op)
-        let changes = try await change(request.instanceIds, "StartInstances", request.dryRun, op) { tx, rows in
-            for row in rows where row.state == .stopping || row.desired == .terminated {
-                throw Self.incorrectState("IncorrectInstanceState", row, "started")
-            }
-            for row in rows where row.desired == .stopped {
-                if try BundleTaskStore.openTask(tx, instanceID: row.id) != nil {
-                    throw CloudError(
-                        .named(code: "IncorrectInstanceState", status: 400),
-                        "The instance '\(row.id)' is being bundled and cannot be started yet.")
+        let stopped =
+            request.dryRun == true
+            ? []
+            : try await cloud.pool.read { tx in
+                try InstanceStore.list(tx, accountID: op.accountID, ids: ids, now: op.now)
+            }.filter { $0.desired == .stopped && $0.state == .stopped }
+        let reserved = Set(stopped.map(\.id))
+        let changes = try await rules.start(stopped, op) { () async throws(CloudError) in
+            try await change(request.instanceIds, "StartInstances", request.dryRun, op) { tx, rows in
+                for row in rows where row.state == .stopping || row.desired == .terminated {
+                    throw Self.incorrectState("IncorrectInstanceState", row, "started")
                 }
-                try InstanceStore.setStarted(tx, id: row.id, now: op.now)
+                for row in rows where row.desired == .stopped {
+                    if try BundleTaskStore.openTask(tx, instanceID: row.id) != nil {
+                        throw CloudError(
+                            .named(code: "IncorrectInstanceState", status: 400),
+                            "The instance '\(row.id)' is being bundled and cannot be started yet.")
+                    }
+                    try op.endDryRun(request.dryRun)
+                    guard reserved.contains(row.id) else {
+                        // It was running when the call came in, and was stopped meanwhile.
+                        throw CloudError(
+                            .named(code: "IncorrectInstanceState", status: 400),
+                            "The instance '\(row.id)' was stopped while it was being started. Start it again.")
+                    }
+                    try InstanceStore.setStarted(tx, id: row.id, now: op.now)
+                }
             }
         }
         return EC2.StartInstancesResponse(startingInstances: changes)

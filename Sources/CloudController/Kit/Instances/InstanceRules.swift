@@ -182,27 +182,37 @@ struct InstanceRules: Sendable {
 
     // MARK: starting again
 
-    /// A stopped instance has its disk on its node and starts there, or nowhere: is there room for cores and memory now?
-    /// - Throws: `.capacity` with the numbers; `.unavailable` when the node does not answer.
-    func checkRoomToStart(_ rows: [InstanceRow], _ op: OperationContext) async throws(CloudError) {
-        for (zone, rows) in Dictionary(grouping: rows, by: \.zone) {
-            let cluster = try await cloud.cluster.cluster(zone: zone)
-            let nodes = try await cluster.describeNodes(CC.DescribeNodes(), cloud.callContext(op.requestID)).nodes
-            for (name, rows) in Dictionary(grouping: rows, by: \.node) {
-                guard let node = nodes.first(where: { $0.name == name }), node.state == "up" else {
-                    throw CloudError(.unavailable("The node of \(rows.map(\.id).joined(separator: ", "))"), context: "node \(name)")
-                }
-                let cores = rows.reduce(0) { $0 + $1.cores }
-                let memory = rows.reduce(0) { $0 + $1.memoryMiB }
-                var places: [Shortage.Place] = []
-                if let free = node.freeCores, free < cores {
-                    places.append(.init("node \(name)", .cores, asked: cores, free: free, limit: node.report?.cores ?? 0))
-                }
-                if let free = node.freeMemoryMiB, free < memory {
-                    places.append(.init("node \(name)", .memoryMiB, asked: memory, free: free, limit: node.report?.memoryMiB ?? 0))
-                }
-                if let first = places.first { throw CloudError(.capacity(Shortage(first.resource, places))) }
+    /// Starts stopped instances: room reserved on the nodes where their disks are, for all of them or none; then `body`, the one
+    /// transaction. A refusal changes nothing.
+    ///
+    /// Each call reserves under a name of its own: two at once hold the same room, which counts once, and either may fail without taking
+    /// the other's away.
+    /// - Throws: `.capacity` with the numbers; `.unavailable` when a node does not answer; what `body` throws.
+    func start<R: Sendable>(
+        _ rows: [InstanceRow], _ op: OperationContext, _ body: () async throws(CloudError) -> R
+    ) async throws(CloudError) -> R {
+        let context = cloud.callContext(op.requestID)
+        var held: [(cluster: any CCClusterActions, id: String)] = []
+        do throws(CloudError) {
+            for (zone, rows) in Dictionary(grouping: rows, by: \.zone).sorted(by: { $0.key < $1.key }) {
+                let cluster = try await cloud.cluster.cluster(zone: zone)
+                let id = ReservationID(random: cloud.random.bytes(9)).text
+                held.append((cluster, id))
+                _ = try await cluster.reserve(
+                    CC.Reserve(
+                        reservationId: id, minCount: rows.count, seconds: Self.reservationSeconds,
+                        items: rows.map {
+                            CC.ReservationItem(
+                                instanceId: $0.id, cores: $0.cores, memoryMiB: $0.memoryMiB, diskGiB: $0.diskGiB, node: $0.node)
+                        }), context)
             }
+            if !rows.isEmpty { try await cloud.faults.point("start.reserved") }
+            return try await body()
+        } catch {
+            // A commit whose outcome is not known may have happened: then the room must stay. If not, the reservations lapse.
+            if case .unavailable = error.reason { throw error }
+            for (cluster, id) in held { _ = try? await cluster.release(CC.Release(reservationId: id), context) }
+            throw error
         }
     }
 

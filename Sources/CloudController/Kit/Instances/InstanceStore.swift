@@ -135,6 +135,8 @@ public enum InstanceStore {
     static func setStarted(_ tx: Transaction, id: String, now: Timestamp) throws(CloudError) {
         try setDesired(tx, id: id, .running, code: "", message: "", transition: "")
         try tx.execute("UPDATE cloud.instances SET launched_at = $2 WHERE id = $1", .text(id), .timestamp(now))
+        // The cluster controller counts it from now on, even if it loses the reservation.
+        try NetworkStore.changed(tx)
     }
 
     static func countReboot(_ tx: Transaction, id: String) throws(CloudError) {

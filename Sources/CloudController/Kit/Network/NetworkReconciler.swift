@@ -18,6 +18,9 @@ public struct NetworkReconciler: Sendable {
     /// its network; too low: the whole network goes over the wire for nothing.
     static let confirmationSeconds = 15.0
 
+    /// A cluster controller has no network, whatever it confirmed in an earlier life.
+    func forget(zone: String) { confirmed.forget(zone: zone) }
+
     struct Content: Sendable {
         let generation: Int64
         let rules: [String: [NC.GroupRule]]
@@ -80,14 +83,15 @@ public struct NetworkReconciler: Sendable {
                     address: NC.InstanceAddress(
                         instanceId: instance.id, macAddress: instance.macAddress, privateAddress: instance.privateAddress,
                         publicAddress: content.publicAddresses[instance.id]?.address, groups: instance.groups,
-                        hostname: hostname(of: instance.privateAddress)))
+                        hostname: hostname(of: instance.privateAddress)),
+                    claim: instance.claim)
             })
     }
 }
 
 /// What each cluster controller has confirmed for all of its nodes, and when: an economy only, forgotten at every restart.
 private final class Confirmations: Sendable {
-    private let known = Mutex<[String: (generation: Int64, at: Timestamp)]>([:])
+    private let known = Mutex<[String: (zone: String, generation: Int64, at: Timestamp)]>([:])
 
     func isFresh(_ controller: Component, _ generation: Int64, _ now: Timestamp) -> Bool {
         known.withLock { known in
@@ -96,6 +100,7 @@ private final class Confirmations: Sendable {
         }
     }
     func note(_ controller: Component, _ generation: Int64, _ now: Timestamp) {
-        known.withLock { $0[controller.endpoint] = (generation, now) }
+        known.withLock { $0[controller.endpoint] = (controller.zone, generation, now) }
     }
+    func forget(zone: String) { known.withLock { known in known = known.filter { $0.value.zone != zone } } }
 }

@@ -1,3 +1,4 @@
+import API
 public import Database
 public import Domain
 
@@ -25,13 +26,15 @@ public enum NetworkStore {
     struct Placed: Sendable {
         let id, zone, node, privateAddress, macAddress: String
         var groups: [String]
+        /// What it is to have on its node, if it is to run.
+        let claim: CC.Claim?
     }
 
     /// Instances that have, or may still have, anything on a node. An instance that is stopped keeps its address.
     static func placed(_ tx: Transaction) throws(CloudError) -> [Placed] {
         try tx.execute(
             """
-            SELECT i.id, i.zone, i.node, i.private_address, i.mac_address,
+            SELECT i.id, i.zone, i.node, i.private_address, i.mac_address, i.desired, i.generation, i.cores, i.memory_mib, i.disk_gib,
                    coalesce(array_agg(g.group_id ORDER BY g.ordinal) FILTER (WHERE g.group_id IS NOT NULL), '{}') AS groups
             FROM cloud.instances i LEFT JOIN cloud.instance_groups g ON g.instance_id = i.id
             WHERE i.finished_at IS NULL GROUP BY i.id ORDER BY i.id
@@ -39,7 +42,11 @@ public enum NetworkStore {
         ).map {
             Placed(
                 id: $0.text("id"), zone: $0.text("zone"), node: $0.text("node"), privateAddress: $0.text("private_address"),
-                macAddress: $0.text("mac_address"), groups: $0.textArray("groups"))
+                macAddress: $0.text("mac_address"), groups: $0.textArray("groups"),
+                claim: $0.text("desired") == DesiredInstance.running.rawValue
+                    ? CC.Claim(
+                        generation: $0.int("generation"), cores: $0.int("cores"), memoryMiB: $0.int("memory_mib"),
+                        diskGiB: $0.int("disk_gib")) : nil)
         }
     }
 }

@@ -6,8 +6,8 @@ public import Workflow
 
 /// One availability zone: placement, the nodes' parts of the network, and the way of the cloud controller's commands to its nodes.
 ///
-/// Nothing is stored: after a restart it says generation 0, is told its nodes, asks them, and refuses to reserve until it has heard
-/// each of them or given it up. Generations are passed through, never made here; the nodes refuse old ones.
+/// Nothing is stored: after a restart it asks to be told, says generation 0 until then, asks its nodes, and does not reserve until it has
+/// heard each of them or given it up. Generations are passed through, never made here; the nodes refuse old ones.
 public final class ClusterController: CCClusterActions {
     let memory: ClusterMemory
     let node: @Sendable (_ endpoint: String) -> any NCNodeActions
@@ -35,6 +35,11 @@ public final class ClusterController: CCClusterActions {
         self.logger = logger ?? Logger(label: "karri-cc") { _ in SwiftLogNoOpLogHandler() }
     }
 
+    /// How long a reservation waits for a controller that was just started to learn its nodes and instances. Too low: launches are refused
+    /// after each restart; too high: a client whose cloud is broken waits for nothing.
+    static let patienceMilliseconds = 5000
+    static let lookMilliseconds = 100
+
     /// A context for calls that no request of anybody's caused.
     func ownContext() -> CallContext { CallContext(requestID: "cc-" + Hex.encode(random.bytes(8))) }
 
@@ -52,7 +57,7 @@ public final class ClusterController: CCClusterActions {
 
     public func describeNodes(_ request: CC.DescribeNodes, _ context: CallContext) async throws(CloudError) -> CC.DescribeNodesResponse {
         let (generation, nodes) = await memory.views(now: clock.now())
-        return CC.DescribeNodesResponse(generation: generation, nodes: nodes)
+        return CC.DescribeNodesResponse(generation: generation, nodes: nodes, networkGeneration: await memory.networkGeneration)
     }
 
     public func describeInstances(
@@ -62,7 +67,12 @@ public final class ClusterController: CCClusterActions {
     }
 
     public func reserve(_ request: CC.Reserve, _ context: CallContext) async throws(CloudError) -> CC.ReserveResponse {
-        CC.ReserveResponse(placements: try await memory.reserve(request, now: clock.now()))
+        // Just started: what is missing comes within a moment, and a client need not hear of it.
+        for _ in 0..<(Self.patienceMilliseconds / Self.lookMilliseconds) {
+            guard await memory.unlearned != nil else { break }
+            do { try await clock.sleep(milliseconds: Self.lookMilliseconds) } catch { break }
+        }
+        return CC.ReserveResponse(placements: try await memory.reserve(request, now: clock.now()))
     }
 
     public func release(_ request: CC.Release, _ context: CallContext) async throws(CloudError) -> CC.ReleaseResponse {

@@ -1,21 +1,18 @@
 import API
 import Domain
 
-/// Everything that the cluster controller knows, as a value: no clock, no await. It is soft: the cloud controller tells the zone and its
-/// nodes, the nodes tell the rest; only reservations come from nowhere else, and they lapse.
+/// Everything that the cluster controller knows, as a value: no clock, no await. It is soft: the cloud controller tells the zone, its
+/// nodes and which instances are to run where; the nodes tell the rest; only reservations come from nowhere else, and they lapse.
 ///
-/// What is free on a node = what it has − what its instances take (the node's own sum, or that of its reports if that is more) −
-/// reservations whose instance the node has not reported yet. A reservation lapses at its time, except for an instance that is in the
-/// network already: that one has been committed, and its room is kept until the node reports it (else a node that is silent for a
-/// minute would lose what was promised on it).
+/// What is free on a node = what it has − what its instances take. An instance takes the most of three:
+/// - what the node reports of it (for all of them together at least the node's own sum),
+/// - what the network claims for it: it is to run there, and the node has not reported this generation yet,
+/// - what a reservation holds for it: the node's report is still no newer than when it was made.
+/// So room that was promised stays promised, whichever controller restarts, from the reservation to the node's report.
 struct ClusterLedger {
     /// This many polls without an answer, and a node is silent. Too low: a busy node's instances are unknown for nothing; too high:
     /// instances are placed on a dead node.
     static let missesUntilSilent = 3
-    /// After a restart of this controller, or the silence of a node, reservations wait this long for what the network has on the node and
-    /// the node has not reported: accepted instances whose reservation went with the restart, of a size that is not known here. Too low:
-    /// their room is promised twice; too high: one instance that cannot be delivered holds up all launches.
-    static let unseenSeconds: Int64 = 120
     /// Too low: a burst is refused; too high: memory.
     static let mostReservations = 10_000
     static let longestReservationSeconds = 3600
@@ -26,8 +23,6 @@ struct ClusterLedger {
         var instances: [String: NC.InstanceReport] = [:]
         var bundles: [NC.BundleReport] = []
         var lastSeen: Timestamp?
-        /// Since when it has answered without a silence.
-        var heardSince: Timestamp?
         var misses = 0
         var lastError = ""
         /// The newest network that the node has said it has.
@@ -41,11 +36,19 @@ struct ClusterLedger {
     struct Reservation: Equatable {
         let minCount: Int
         let items: [PlacementItem]
-        /// Instance → node; what was given back or lapsed is gone from here.
-        var held: [String: String]
+        /// By instance; what was given back is gone from here.
+        var held: [String: Claim]
         /// What was answered, for a repeat.
         let answer: [CC.Placement]
         let lapsesAt: Timestamp
+    }
+
+    /// Room on a node for one instance, until the node itself counts it.
+    struct Claim: Equatable {
+        let node: String
+        let need: Room
+        /// A report of this generation or a newer one says what it takes now.
+        let until: Int
     }
 
     let zone: String
@@ -53,8 +56,8 @@ struct ClusterLedger {
     private(set) var nodes: [String: Node] = [:]
     private(set) var reservations: [String: Reservation] = [:]
     private(set) var network: (generation: Int, content: CC.ClusterNetwork)?
-    /// Instance → node, as the network has it.
-    private var committed: [String: String] = [:]
+    /// By instance, as the network has it.
+    private var committed: [String: Claim] = [:]
 
     init(zone: String) { self.zone = zone }
 
@@ -87,9 +90,14 @@ struct ClusterLedger {
         let newest = max(network?.generation ?? 0, nodes.values.map(\.networkGeneration).max() ?? 0)
         guard generation >= newest else { throw CloudError(.stale(newest: Int64(newest))) }
         network = (generation, content)
-        committed = Dictionary(
-            content.instances.compactMap { placed in placed.address?.instanceId.flatMap { id in placed.node.map { (id, $0) } } },
-            uniquingKeysWith: { first, _ in first })
+        committed = [:]
+        for placed in content.instances {
+            guard let id = placed.address?.instanceId, let node = placed.node, let claim = placed.claim else { continue }
+            committed[id] = Claim(
+                node: node,
+                need: Room(cores: claim.cores ?? 0, memoryMiB: claim.memoryMiB ?? 0, diskGiB: claim.diskGiB ?? 0).clamped,
+                until: claim.generation ?? 0)
+        }
     }
 
     // MARK: From below
@@ -109,7 +117,6 @@ struct ClusterLedger {
             instances.instances.compactMap { r in r.instanceId.map { ($0, r) } }, uniquingKeysWith: { first, _ in first })
         node.bundles = instances.bundles
         node.lastSeen = now
-        if !before.isUp { node.heardSince = now }
         node.misses = 0
         node.lastError = ""
         node.networkGeneration = instances.networkGeneration ?? report.networkGeneration ?? 0
@@ -149,8 +156,19 @@ struct ClusterLedger {
 
     // MARK: Room
 
-    /// - Throws: `.unavailable` until the cluster is known and each node was heard once or given up; `.capacity`;
-    ///   `.idempotencyMismatch`; `.invalidParameter`.
+    /// What is still to be learned after a start before anything can be promised; `nil`: nothing.
+    var unlearned: String? {
+        if generation == 0 { return "it has not been told its nodes yet" }
+        let waiting = nodes.filter { !$0.value.isSettled }.keys.sorted()
+        if !waiting.isEmpty { return "it has not heard yet: \(waiting.joined(separator: ", "))" }
+        return network == nil ? "it has not been told which instances there are" : nil
+    }
+
+    /// An item without a node goes where there is room. One with a node has its disk there: it goes there or nowhere, may be named by
+    /// several reservations (each start of a stopped instance makes one), and takes only what is not counted for it already.
+    ///
+    /// - Throws: `.unavailable` until the cluster is known and each node was heard once or given up, and when the node of an item does not
+    ///   answer; `.capacity`; `.duplicate`; `.idempotencyMismatch`; `.invalidParameter`.
     mutating func reserve(_ request: CC.Reserve, policy: PlacementPolicy, now: Timestamp) throws(CloudError) -> [CC.Placement] {
         expire(now)
         let items = try Self.items(request)
@@ -158,55 +176,39 @@ struct ClusterLedger {
             guard known.items == items, known.minCount == request.minCount else { throw CloudError(.idempotencyMismatch) }
             return known.answer
         }
-        guard generation > 0 else {
-            throw CloudError(.unavailable("The cluster controller of \(zone)"), context: "it has not been told its nodes yet")
-        }
-        let waiting = nodes.filter { !$0.value.isSettled }.keys.sorted()
-        guard waiting.isEmpty else {
-            throw CloudError(
-                .unavailable("The cluster controller of \(zone)"), context: "it has not heard yet: \(waiting.joined(separator: ", "))")
-        }
-        guard network != nil else {
-            throw CloudError(
-                .unavailable("The cluster controller of \(zone)"), context: "it has not been told which instances there are")
-        }
-        let unseen = unseen(now)
-        guard unseen.isEmpty else {
-            throw CloudError(
-                .unavailable("The cluster controller of \(zone)"),
-                context: "accepted, and not yet reported by their nodes: \(unseen.prefix(10).joined(separator: ", "))")
-        }
+        if let unlearned { throw CloudError(.unavailable("The cluster controller of \(zone)"), context: unlearned) }
         guard reservations.count < Self.mostReservations else {
             throw CloudError(.unavailable("The cluster controller of \(zone)"), context: "\(reservations.count) reservations are open")
         }
-        let taken = Set(reservations.values.flatMap(\.held.keys))
-        if let twice = items.first(where: { taken.contains($0.id) }) {
-            throw CloudError(.duplicate(.instance, name: twice.id), context: "another reservation holds \(twice.id)")
+        for reservation in reservations.values {
+            if let twice = items.first(where: { item in reservation.held[item.id].map { $0.node != item.node } ?? false }) {
+                throw CloudError(.duplicate(.instance, name: twice.id), context: "another reservation holds \(twice.id)")
+            }
         }
-        switch PlacementPlanner.plan(items, minCount: request.minCount, nodes: placementNodes(), policy: policy) {
+        let claims = claims()
+        let open = try items.map { item throws(CloudError) in
+            guard let name = item.node else { return item }
+            guard let node = nodes[name], node.isUp else {
+                throw CloudError(.unavailable("The node of \(item.id)"), context: "node \(name): \(nodes[name]?.lastError ?? "unknown")")
+            }
+            let counted = (claims[name]?[item.id] ?? .none).union(node.instances[item.id].map(Self.room) ?? .none)
+            return PlacementItem(id: item.id, need: (item.need - counted).clamped, node: name)
+        }
+        switch PlacementPlanner.plan(open, minCount: request.minCount, nodes: placementNodes(claims), policy: policy) {
         case .shortage(let shortage): throw CloudError(.capacity(shortage))
         case .placed(let placed):
             let answer = placed.map { CC.Placement(instanceId: $0.id, node: $0.node) }
             let seconds = min(max(request.seconds, 1), Self.longestReservationSeconds)
+            let needs = Dictionary(items.map { ($0.id, $0.need) }, uniquingKeysWith: { first, _ in first })
+            var held: [String: Claim] = [:]
+            for (id, node) in placed {
+                held[id] = Claim(
+                    node: node, need: needs[id] ?? .none, until: (nodes[node]?.instances[id].map { $0.generation ?? 0 } ?? -1) + 1)
+            }
             reservations[request.reservationId] = Reservation(
-                minCount: request.minCount, items: items,
-                held: Dictionary(placed.map { ($0.id, $0.node) }, uniquingKeysWith: { first, _ in first }), answer: answer,
-                lapsesAt: now.adding(seconds: Int64(seconds)))
+                minCount: request.minCount, items: items, held: held, answer: answer, lapsesAt: now.adding(seconds: Int64(seconds)))
             return answer
         }
-    }
-
-    /// Instances that have been accepted, are on their way to a node that answers, and have no reservation here.
-    private func unseen(_ now: Timestamp) -> [String] {
-        guard !committed.isEmpty else { return [] }
-        var held: [String: String] = [:]
-        for reservation in reservations.values { held.merge(reservation.held) { first, _ in first } }
-        return committed.compactMap { id, name in
-            guard let node = nodes[name], node.isUp, node.instances[id] == nil, held[id] != name, let since = node.heardSince,
-                now < since.adding(seconds: Self.unseenSeconds)
-            else { return nil }
-            return id
-        }.sorted()
     }
 
     private static func items(_ request: CC.Reserve) throws(CloudError) -> [PlacementItem] {
@@ -222,7 +224,7 @@ struct ClusterLedger {
             else { throw CloudError(.invalidParameter("items"), "\(item.instanceId) asks for an impossible amount") }
         }
         return request.items.map {
-            PlacementItem(id: $0.instanceId, need: Room(cores: $0.cores, memoryMiB: $0.memoryMiB, diskGiB: $0.diskGiB))
+            PlacementItem(id: $0.instanceId, need: Room(cores: $0.cores, memoryMiB: $0.memoryMiB, diskGiB: $0.diskGiB), node: $0.node)
         }
     }
 
@@ -238,42 +240,50 @@ struct ClusterLedger {
 
     mutating func expire(_ now: Timestamp) {
         for (id, reservation) in reservations {
-            var held = reservation.held
-            for (instance, name) in reservation.held {
-                // What the node reports is counted there from now on.
-                let isReported = nodes[name]?.instances[instance] != nil
-                let hasLapsed = now >= reservation.lapsesAt && committed[instance] != name
-                if nodes[name] == nil || hasLapsed || (isReported && now >= reservation.lapsesAt) { held[instance] = nil }
-            }
-            if held.isEmpty { reservations[id] = nil } else if held != reservation.held { reservations[id]?.held = held }
+            let held = reservation.held.filter { nodes[$0.value.node] != nil }
+            if held.isEmpty || now >= reservation.lapsesAt { reservations[id] = nil } else { reservations[id]?.held = held }
+        }
+    }
+
+    /// What an instance takes, as its node reports it.
+    private static func room(_ report: NC.InstanceReport) -> Room {
+        let room = Room(cores: report.cores ?? 0, memoryMiB: report.memoryMiB ?? 0, diskGiB: report.diskGiB ?? 0)
+        switch NodeInstanceState(rawValue: report.state ?? "") {
+        case .terminated: return .none
+        // It has ended, and its node still has the order to run it: it will run again, or the order will be withdrawn.
+        case .stopped, .crashed, .failed:
+            return report.desired == "running" ? room : Room(cores: 0, memoryMiB: 0, diskGiB: room.diskGiB)
+        // A state that is not known here is taken to use what it says.
+        case .pending, .running, .paused, .stopping, .terminating, nil: return room
         }
     }
 
     func used(_ name: String) -> Room {
         guard let node = nodes[name] else { return .none }
-        var sum = Room.none
-        for report in node.instances.values {
-            let room = Room(cores: report.cores ?? 0, memoryMiB: report.memoryMiB ?? 0, diskGiB: report.diskGiB ?? 0)
-            switch NodeInstanceState(rawValue: report.state ?? "") {
-            case .terminated: break
-            // It has ended, and its node still has the order to run it: it will run again, or the order will be withdrawn.
-            case .stopped, .crashed, .failed: if report.desired == "running" { sum += room } else { sum.diskGiB += room.diskGiB }
-            // A state that is not known here is taken to use what it says.
-            case .pending, .running, .paused, .stopping, .terminating, nil: sum += room
-            }
-        }
         let own = Room(
             cores: node.report?.usedCores ?? 0, memoryMiB: node.report?.usedMemoryMiB ?? 0, diskGiB: node.report?.usedDiskGiB ?? 0)
-        return sum.union(own)
+        return node.instances.values.reduce(Room.none) { $0 + Self.room($1) }.union(own)
     }
 
-    func reserved(_ name: String) -> Room {
-        var sum = Room.none
-        let reported = nodes[name]?.instances ?? [:]
-        for reservation in reservations.values {
-            for item in reservation.items where reservation.held[item.id] == name && reported[item.id] == nil { sum += item.need }
+    /// By node and instance: what is promised and not yet counted by the node.
+    private func claims() -> [String: [String: Room]] {
+        var all: [String: [String: Room]] = [:]
+        func add(_ id: String, _ claim: Claim) {
+            if let report = nodes[claim.node]?.instances[id], (report.generation ?? 0) >= claim.until { return }
+            all[claim.node, default: [:]][id] = (all[claim.node]?[id] ?? .none).union(claim.need)
         }
-        return sum
+        for (id, claim) in committed { add(id, claim) }
+        for reservation in reservations.values {
+            for (id, claim) in reservation.held { add(id, claim) }
+        }
+        return all
+    }
+
+    /// - Parameter claims: those on this node.
+    private func free(_ name: String, _ claims: [String: Room]) -> Room {
+        var free = limit(name) - used(name)
+        for (id, need) in claims { free -= (need - (nodes[name]?.instances[id].map(Self.room) ?? .none)).clamped }
+        return free.clamped
     }
 
     func limit(_ name: String) -> Room {
@@ -281,21 +291,21 @@ struct ClusterLedger {
         return Room(cores: report?.cores ?? 0, memoryMiB: report?.memoryMiB ?? 0, diskGiB: report?.diskGiB ?? 0)
     }
 
-    func free(_ name: String) -> Room { (limit(name) - used(name) - reserved(name)).clamped }
-
-    private func placementNodes() -> [PlacementNode] {
+    private func placementNodes(_ claims: [String: [String: Room]]) -> [PlacementNode] {
         nodes.map { name, node in
             PlacementNode(
-                name: name, free: free(name), limit: limit(name), isSilent: !node.isUp, isDegraded: node.report?.state == "degraded")
+                name: name, free: free(name, claims[name] ?? [:]), limit: limit(name), isSilent: !node.isUp,
+                isDegraded: node.report?.state == "degraded")
         }
     }
 
     // MARK: Views
 
     func views() -> [CC.NodeView] {
-        nodes.keys.sorted().map { name in
+        let claims = claims()
+        return nodes.keys.sorted().map { name in
             let node = nodes[name] ?? Node(endpoint: "")
-            let free = free(name)
+            let free = free(name, claims[name] ?? [:])
             return CC.NodeView(
                 name: name, endpoint: node.endpoint, state: node.isUp ? "up" : "unknown", lastSeen: node.lastSeen, report: node.report,
                 freeCores: free.cores, freeMemoryMiB: free.memoryMiB, freeDiskGiB: free.diskGiB,

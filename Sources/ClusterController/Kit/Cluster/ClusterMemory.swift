@@ -31,6 +31,9 @@ actor ClusterMemory {
         try ledger.reserve(request, policy: policy, now: now)
     }
 
+    var unlearned: String? { ledger.unlearned }
+    var networkGeneration: Int? { ledger.network?.generation }
+
     func release(_ id: String, instanceIDs: [String]) { ledger.release(id, instanceIDs: instanceIDs) }
 
     func views(now: Timestamp) -> (generation: Int, nodes: [CC.NodeView]) {

@@ -11,6 +11,7 @@ extension ClusterController {
     /// Watches the nodes of the cluster until the task is cancelled.
     public func run() async {
         await withTaskGroup(of: Void.self) { group in
+            group.addTask { await self.askToBeTold() }
             while !Task.isCancelled {
                 for node in await memory.takeUnwatched() {
                     group.addTask { await self.watch(node.name, node.endpoint) }
@@ -20,6 +21,15 @@ extension ClusterController {
             group.cancelAll()
         }
         await memory.forgetWatches()
+    }
+
+    /// It knows nothing after a start. The cloud controller would find that out on its own period; until then launches wait.
+    private func askToBeTold() async {
+        do throws(CloudError) {
+            _ = try await cloud.nudge(CLC.Nudge(zone: zone), ownContext())
+        } catch {
+            logger.debug("the cloud controller was not nudged", metadata: ["error": "\(error.message)", "context": "\(error.context)"])
+        }
     }
 
     private func watch(_ name: String, _ endpoint: String) async {

@@ -57,9 +57,12 @@ public struct PlacementNode: Sendable, Equatable {
 public struct PlacementItem: Sendable, Equatable {
     public let id: String
     public let need: Room
-    public init(id: String, need: Room) {
+    /// It has its disk there, and runs there or nowhere; `nil`: any node.
+    public let node: String?
+    public init(id: String, need: Room, node: String? = nil) {
         self.id = id
         self.need = need
+        self.node = node
     }
 }
 
@@ -87,7 +90,7 @@ public enum PlacementPlanner {
         }
     }
 
-    /// Items are placed in their order, each on the best node that has room for it. "Left" is the scarcest resource's share of the
+    /// Items are placed in their order, those that belong to a node first, each on the best node that has room for it. "Left" is the scarcest resource's share of the
     /// node: a node with all its memory and no core left is a full one. Equal nodes go by name.
     ///
     /// - Parameter minCount: 1...items.count.
@@ -96,10 +99,11 @@ public enum PlacementPlanner {
     ) -> Outcome {
         let usable = nodes.filter { !$0.isSilent }.sorted { $0.name < $1.name }
         var free = usable.map(\.free)
-        var placed: [(id: String, node: String)] = []
-        for item in items {
+        var found: [Int: String] = [:]
+        for position in items.indices.filter({ items[$0].node != nil }) + items.indices.filter({ items[$0].node == nil }) {
+            let item = items[position]
             var best: (index: Int, isDegraded: Bool, left: Double)?
-            for (i, node) in usable.enumerated() where free[i].holds(item.need) {
+            for (i, node) in usable.enumerated() where free[i].holds(item.need) && (item.node ?? node.name) == node.name {
                 let left = share(free[i] - item.need, of: node.limit)
                 guard let current = best else {
                     best = (i, node.isDegraded, left)
@@ -112,8 +116,9 @@ public enum PlacementPlanner {
             }
             guard let best else { continue }
             free[best.index] -= item.need
-            placed.append((item.id, usable[best.index].name))
+            found[position] = usable[best.index].name
         }
+        let placed = items.enumerated().compactMap { position, item in found[position].map { (id: item.id, node: $0) } }
         guard placed.count >= minCount, !placed.isEmpty else {
             return .shortage(shortage(Array(items.prefix(max(minCount, 1))), nodes.sorted { $0.name < $1.name }))
         }
@@ -124,12 +129,15 @@ public enum PlacementPlanner {
         zip(left.parts, limit.parts).map { left, limit in limit.amount > 0 ? Double(left.amount) / Double(limit.amount) : 0 }.min() ?? 0
     }
 
-    /// For each node the resource of which it could take the fewest of the items, with what all of them together need: "asked 10
-    /// cores, 4 free of 16". A node that could take them all alone is not listed (it cannot occur); a silent one is.
+    /// For each node the resource of which it could take the fewest of the items, with what all of them that may go there need
+    /// together: "asked 10 cores, 4 free of 16". A node that could take them all is not listed (it is not to blame), nor one where none
+    /// of them may go; a silent one is.
     private static func shortage(_ items: [PlacementItem], _ nodes: [PlacementNode]) -> Shortage {
-        let need = items.reduce(Room.none) { $0 + $1.need }
         var places: [Shortage.Place] = []
         for node in nodes {
+            let candidates = items.filter { ($0.node ?? node.name) == node.name }
+            if candidates.isEmpty { continue }
+            let need = candidates.reduce(Room.none) { $0 + $1.need }
             if node.isSilent {
                 places.append(Shortage.Place("\(node.name) (does not answer)", .nodes, asked: 1, free: 0, limit: 1))
                 continue
@@ -141,7 +149,7 @@ public enum PlacementPlanner {
                     worst = (part.resource, part.amount, max(free.amount, 0), limit.amount, share)
                 }
             }
-            if let worst {
+            if let worst, worst.share < 1 {
                 places.append(Shortage.Place(node.name, worst.resource, asked: worst.asked, free: worst.free, limit: worst.limit))
             }
         }

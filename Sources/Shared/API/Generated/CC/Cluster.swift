@@ -254,13 +254,17 @@ extension CC {
     public struct DescribeNodesResponse: WireRecord {
         public var generation: Int?
         public var nodes: [CC.NodeView]
+        /// None: it has not been told which instances there are
+        public var networkGeneration: Int?
 
         public init(
             generation: Int? = nil,
-            nodes: [CC.NodeView] = []
+            nodes: [CC.NodeView] = [],
+            networkGeneration: Int? = nil
         ) {
             self.generation = generation
             self.nodes = nodes
+            self.networkGeneration = networkGeneration
         }
 
         public init(_ value: Value) throws(CloudError) {
@@ -269,12 +273,14 @@ extension CC {
             var nodesItems: [CC.NodeView] = []
             for item in try fields.list("nodes") { nodesItems.append(try CC.NodeView(item)) }
             self.nodes = nodesItems
+            self.networkGeneration = try fields.integerIfPresent("networkGeneration")
         }
 
         public var wireValue: Value {
-            var fields = [String: Value](minimumCapacity: 2)
+            var fields = [String: Value](minimumCapacity: 3)
             if let part = self.generation { fields["generation"] = .integer(part) }
             fields["nodes"] = .list(self.nodes.map { $0.wireValue })
+            if let part = self.networkGeneration { fields["networkGeneration"] = .integer(part) }
             return .record(fields)
         }
 
@@ -282,6 +288,7 @@ extension CC {
             var shape = Shape("DescribeNodesResponse", [])
             shape.add("generation", .integer)
             shape.add("nodes", .list(.record({ CC.NodeView.shape }), item: "item"))
+            shape.add("networkGeneration", .integer)
             return shape
         }()
     }
@@ -1618,17 +1625,21 @@ extension CC {
         public var cores: Int
         public var memoryMiB: Int
         public var diskGiB: Int
+        /// It has its disk there already, and runs there or nowhere; none: any node
+        public var node: String?
 
         public init(
             instanceId: String,
             cores: Int,
             memoryMiB: Int,
-            diskGiB: Int
+            diskGiB: Int,
+            node: String? = nil
         ) {
             self.instanceId = instanceId
             self.cores = cores
             self.memoryMiB = memoryMiB
             self.diskGiB = diskGiB
+            self.node = node
         }
 
         public init(_ value: Value) throws(CloudError) {
@@ -1637,14 +1648,16 @@ extension CC {
             self.cores = try fields.integer("cores")
             self.memoryMiB = try fields.integer("memoryMiB")
             self.diskGiB = try fields.integer("diskGiB")
+            self.node = try fields.textIfPresent("node")
         }
 
         public var wireValue: Value {
-            var fields = [String: Value](minimumCapacity: 4)
+            var fields = [String: Value](minimumCapacity: 5)
             fields["instanceId"] = .text(self.instanceId)
             fields["cores"] = .integer(self.cores)
             fields["memoryMiB"] = .integer(self.memoryMiB)
             fields["diskGiB"] = .integer(self.diskGiB)
+            if let part = self.node { fields["node"] = .text(part) }
             return .record(fields)
         }
 
@@ -1654,6 +1667,7 @@ extension CC {
             shape.add("cores", .integer, required: true)
             shape.add("memoryMiB", .integer, required: true)
             shape.add("diskGiB", .integer, required: true)
+            shape.add("node", .string)
             return shape
         }()
     }
@@ -1755,25 +1769,31 @@ extension CC {
     public struct PlacedAddress: WireRecord {
         public var node: String?
         public var address: NC.InstanceAddress?
+        /// Of an instance that is to run
+        public var claim: CC.Claim?
 
         public init(
             node: String? = nil,
-            address: NC.InstanceAddress? = nil
+            address: NC.InstanceAddress? = nil,
+            claim: CC.Claim? = nil
         ) {
             self.node = node
             self.address = address
+            self.claim = claim
         }
 
         public init(_ value: Value) throws(CloudError) {
             let fields = try value.fields()
             self.node = try fields.textIfPresent("node")
             if let part = fields["address"] { self.address = try NC.InstanceAddress(part) } else { self.address = nil }
+            if let part = fields["claim"] { self.claim = try CC.Claim(part) } else { self.claim = nil }
         }
 
         public var wireValue: Value {
-            var fields = [String: Value](minimumCapacity: 2)
+            var fields = [String: Value](minimumCapacity: 3)
             if let part = self.node { fields["node"] = .text(part) }
             if let part = self.address { fields["address"] = part.wireValue }
+            if let part = self.claim { fields["claim"] = part.wireValue }
             return .record(fields)
         }
 
@@ -1781,6 +1801,55 @@ extension CC {
             var shape = Shape("PlacedAddress", [])
             shape.add("node", .string)
             shape.add("address", .record({ NC.InstanceAddress.shape }))
+            shape.add("claim", .record({ CC.Claim.shape }))
+            return shape
+        }()
+    }
+}
+
+extension CC {
+    public struct Claim: WireRecord {
+        /// Once the node reports this generation, what it reports counts instead
+        public var generation: Int?
+        public var cores: Int?
+        public var memoryMiB: Int?
+        public var diskGiB: Int?
+
+        public init(
+            generation: Int? = nil,
+            cores: Int? = nil,
+            memoryMiB: Int? = nil,
+            diskGiB: Int? = nil
+        ) {
+            self.generation = generation
+            self.cores = cores
+            self.memoryMiB = memoryMiB
+            self.diskGiB = diskGiB
+        }
+
+        public init(_ value: Value) throws(CloudError) {
+            let fields = try value.fields()
+            self.generation = try fields.integerIfPresent("generation")
+            self.cores = try fields.integerIfPresent("cores")
+            self.memoryMiB = try fields.integerIfPresent("memoryMiB")
+            self.diskGiB = try fields.integerIfPresent("diskGiB")
+        }
+
+        public var wireValue: Value {
+            var fields = [String: Value](minimumCapacity: 4)
+            if let part = self.generation { fields["generation"] = .integer(part) }
+            if let part = self.cores { fields["cores"] = .integer(part) }
+            if let part = self.memoryMiB { fields["memoryMiB"] = .integer(part) }
+            if let part = self.diskGiB { fields["diskGiB"] = .integer(part) }
+            return .record(fields)
+        }
+
+        public static let shape: Shape = {
+            var shape = Shape("Claim", [])
+            shape.add("generation", .integer)
+            shape.add("cores", .integer)
+            shape.add("memoryMiB", .integer)
+            shape.add("diskGiB", .integer)
             return shape
         }()
     }
