@@ -31,6 +31,7 @@ simulate: ## more seeds: make simulate SEEDS=2000
 
 integration: build ## real PostgreSQL, libvirt and QEMU, nftables, stock clients: a cloud in a network namespace of its own
 	Tests/IntegrationTests/run
+	KARRI_GUEST=$(CURDIR)/.build/karri-image $(SWIFT) test --skip-build --filter 'ContractTests\.FullDiskTests'
 
 check: build ## format, lint, generated code up to date, shell scripts parse
 	$(SWIFT) format lint --strict --recursive --parallel Sources Tests Package.swift

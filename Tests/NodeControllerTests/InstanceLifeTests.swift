@@ -146,6 +146,13 @@ import Workflow
             try await world.until { try await world.state(i1) == "paused" }
             try await world.pass(seconds: 20)
             #expect(try await world.state(i1) == "paused")
+            let node = try await world.actions.describeResource(NC.DescribeResource(), world.context).node
+            #expect(node?.state == "degraded" && node?.usedDiskGiB == 100)
+            #expect(node?.lastError == "The disk is full: 0 MiB are free, 64 are needed; standing still: \(i1)")
+            let refused = await #expect(throws: CloudError.self) { try await world.run("i-00000099") }
+            #expect(
+                refused?.reason == .capacity(Shortage(.diskGiB, [.init("node node1", .diskGiB, asked: 4, free: 0, limit: 100)])))
+            #expect(try await world.report("i-00000099") == nil)
             world.disks.setFreeBytes(1 << 30)
             try await world.until { try await world.state(i1) == "running" }
             #expect(world.hypervisor.starts(i1) == 1)

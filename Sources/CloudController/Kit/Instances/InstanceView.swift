@@ -192,11 +192,17 @@ struct InstanceView: Sendable {
         return (system, good)
     }
 
+    /// Why an instance stands still (its node's disk is full), in the owner's words; there is nothing that the owner has to do.
+    private static func events(_ row: InstanceRow) -> [EC2.InstanceStatusEvent] {
+        guard row.state == .running, let facts = row.facts, facts.state == .paused, !facts.reason.isEmpty else { return [] }
+        return [EC2.InstanceStatusEvent(code: "system-maintenance", description: facts.reason)]
+    }
+
     static func status(_ row: InstanceRow) -> EC2.InstanceStatus {
         let health = health(row)
         return EC2.InstanceStatus(
-            instanceId: row.id, availabilityZone: row.zone, instanceState: row.state.wire, systemStatus: health.system.summary,
-            instanceStatus: health.instance.summary)
+            instanceId: row.id, availabilityZone: row.zone, events: events(row), instanceState: row.state.wire,
+            systemStatus: health.system.summary, instanceStatus: health.instance.summary)
     }
 
     static func statusValues(_ row: InstanceRow, _ name: String) -> [String] {

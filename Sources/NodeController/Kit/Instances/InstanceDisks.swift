@@ -53,7 +53,8 @@ public actor FileInstanceDisks: InstanceDisks {
         guard made.status == 0 else {
             let said = String(made.errors.suffix(300))
             if said.contains("No space left") {
-                throw CloudError(.capacity(Shortage(.diskGiB, [])), "The node's disk is full", context: said)
+                unlink(scratch)
+                throw Folder.full(scratch, asked: diskGiB, context: said)
             }
             throw CloudError(.unavailable("The node's disk"), "The root disk of \(instanceID) could not be made", context: said)
         }
@@ -113,7 +114,12 @@ public actor FileInstanceDisks: InstanceDisks {
 
     public func remove(_ instanceID: String) async throws(CloudError) { try Folder.removeTree(folder(instanceID)) }
 
-    public func freeBytes() async -> Int { Folder.space(root)?.free ?? 0 }
+    public func freeBytes() async -> Int {
+        if let space = Folder.space(root) { return space.free }
+        // Before the first instance.
+        try? FileSystem.makeFolder(root, mode: 0o711)
+        return Folder.space(root)?.free ?? 0
+    }
 
     /// Cuts off the older half of consoles that have grown too large: QEMU appends, so what is punched out of the front costs
     /// nothing more. The file keeps its length; `console` reads only its end.

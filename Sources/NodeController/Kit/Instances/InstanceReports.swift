@@ -13,6 +13,9 @@ extension InstanceRecord {
             rebootCount: rebootsDone, known: true, trace: trace.map { NC.TraceStep(step: $0.step, at: $0.at) })
     }
 
+    /// Why a machine stands still that wrote to a full disk.
+    static let diskFull = "The node's disk is full: the instance stands still, has lost nothing, and goes on when there is room"
+
     private func stateAndReason(_ domain: DomainStatus?, _ hasLooked: Bool) -> (state: String, reason: String?) {
         let active = domain?.state.isActive ?? (order != nil && !hasLooked)
         switch desired {
@@ -23,7 +26,7 @@ extension InstanceRecord {
             if startedGeneration < generation { return ("pending", nil) }
             switch domain?.state {
             case .running, .paused(.starting): return ("running", nil)
-            case .paused(.ioError): return ("paused", "The node's disk is full: the instance goes on when there is room")
+            case .paused(.ioError): return ("paused", Self.diskFull)
             case .paused: return ("paused", "by the node")
             case .shuttingDown: return ("stopping", "guest")
             case nil, .shutOff:

@@ -14,6 +14,9 @@ public protocol JournalStorage: Sendable {
 }
 
 /// Files: write, fsync, rename, fsync of the folder. Mode 0600: records hold the secret names of volume exports.
+///
+/// Guests may fill the disk that the journal is on. An order to end one of them must be written all the same, so a little of the disk is
+/// held in reserve: given up when a write finds no room, taken again when there is some.
 public actor FileJournalStorage: JournalStorage {
     private let root: String
     private nonisolated let executor = ThreadExecutor()
@@ -23,10 +26,31 @@ public actor FileJournalStorage: JournalStorage {
     public init(root: String) { self.root = root }
 
     private static let suffix = ".json"
+    /// Too low: a node with many instances cannot write all their ends; too high: disk that nobody uses.
+    private static let reserveBytes = 1 << 20
+    private var reserve: String { root + "/.reserve" }
+    private var hasReserve = false
+
+    /// Best effort: without room there is no reserve, and without a reserve writes fail as they would.
+    private func keepReserve() {
+        guard !hasReserve, (Folder.space(root)?.free ?? 0) > 16 * Self.reserveBytes || FileSystem.exists(reserve) else { return }
+        let descriptor = open(reserve, O_RDWR | O_CREAT | O_CLOEXEC, 0o600)
+        guard descriptor >= 0 else { return }
+        hasReserve = posix_fallocate(descriptor, 0, off_t(Self.reserveBytes)) == 0
+        close(descriptor)
+    }
+
+    private func giveUpReserve() -> Bool {
+        guard hasReserve, (Folder.space(root)?.free ?? 0) < Self.reserveBytes else { return false }
+        unlink(reserve)
+        hasReserve = false
+        return true
+    }
 
     public func load(_ folder: String) async throws(CloudError) -> [String: [UInt8]] {
         let path = root + "/" + folder
         try FileSystem.makeFolder(path, mode: 0o700)
+        keepReserve()
         var out: [String: [UInt8]] = [:]
         for file in try Folder.names(path) {
             if file.hasSuffix(".new") {
@@ -41,8 +65,16 @@ public actor FileJournalStorage: JournalStorage {
 
     public func save(_ folder: String, _ name: String, _ bytes: [UInt8]) async throws(CloudError) {
         let path = root + "/" + folder
-        try FileSystem.makeFolder(path, mode: 0o700)
-        try FileSystem.writeAtomically(bytes, to: path + "/" + name + Self.suffix, mode: 0o600)
+        let file = path + "/" + name + Self.suffix
+        do throws(CloudError) {
+            try FileSystem.makeFolder(path, mode: 0o700)
+            try FileSystem.writeAtomically(bytes, to: file, mode: 0o600)
+            keepReserve()
+        } catch {
+            guard giveUpReserve() else { throw error }
+            try FileSystem.makeFolder(path, mode: 0o700)
+            try FileSystem.writeAtomically(bytes, to: file, mode: 0o600)
+        }
     }
 
     public func remove(_ folder: String, _ name: String) async throws(CloudError) {
@@ -115,12 +147,21 @@ enum Folder {
         }
     }
 
+    /// - Parameter asked: GiB, when it is known.
+    static func full(_ path: String, asked: Int, context: String) -> CloudError {
+        let folder = path.lastIndex(of: "/").map { String(path[..<$0]) } ?? path
+        let (free, total) = space(path) ?? space(folder) ?? (0, 0)
+        return CloudError(
+            .capacity(Shortage(.diskGiB, [.init("the node's disk", .diskGiB, asked: asked, free: free >> 30, limit: total >> 30)])),
+            "The node's disk is full: \(free >> 20) MiB are free of \(total >> 20)", context: context)
+    }
+
     static func failure(_ doing: String, _ path: String) -> CloudError {
         let code = errno
         // SAFETY: strerror's buffer is per thread in glibc (since 2.32) and copied at once.
         let reason = strerror(code).map { String(cString: $0) } ?? "errno \(code)"
         if code == ENOSPC || code == EDQUOT {
-            return CloudError(.capacity(Shortage(.diskGiB, [])), "The node's disk is full", context: "cannot \(doing) \(path): \(reason)")
+            return full(path, asked: 0, context: "cannot \(doing) \(path): \(reason)")
         }
         return CloudError(.unavailable("The node's disk"), context: "cannot \(doing) \(path): \(reason)")
     }

@@ -29,16 +29,29 @@ public struct NodeActions: NCNodeActions {
         let used = Usage(await journal.allInstances())
         let capacity = environment.settings.capacity
         let space = await environment.images.space()
-        let problem = await keeper.problem()
+        let full = await fullDisk()
+        let problem = await keeper.problem() ?? full
         return NC.DescribeResourceResponse(
             node: NC.NodeReport(
                 name: environment.name, version: facts.version, hypervisor: environment.hypervisor.capabilities.kind.rawValue,
                 architecture: "x86_64", cores: capacity.cores, memoryMiB: capacity.memoryMiB, diskGiB: capacity.diskGiB,
                 cacheMiB: space.totalMiB, cacheFreeMiB: space.freeMiB, usedCores: used.cores, usedMemoryMiB: used.memoryMiB,
-                usedDiskGiB: used.diskGiB, certificate: facts.certificatePEM,
+                // A disk that is really full has room for nobody, whatever its instances were promised.
+                usedDiskGiB: full == nil ? used.diskGiB : max(used.diskGiB, capacity.diskGiB), certificate: facts.certificatePEM,
                 state: problem == nil && facts.warning == nil ? "ok" : "degraded",
                 lastError: problem ?? facts.warning, startedAt: facts.startedAt,
                 networkGeneration: await environment.network.appliedGeneration(), startCount: await journal.startCount))
+    }
+
+    /// What is wrong with the disk of the instances, with numbers; `nil` while there is room. Disks grow as their guests write, so it may be
+    /// full (of these or of other things on the host) long before all is promised.
+    private func fullDisk() async -> String? {
+        let free = await environment.disks.freeBytes() >> 20
+        let paused = await keeper.reports([]).filter { $0.reason == InstanceRecord.diskFull }.compactMap(\.instanceId)
+        let needed = environment.settings.resumeFreeMiB
+        guard free < needed || !paused.isEmpty else { return nil }
+        return "The disk is full: \(free) MiB are free, \(needed) are needed"
+            + (paused.isEmpty ? "" : "; standing still: \(paused.joined(separator: ", "))")
     }
 
     public func describeInstances(
@@ -71,6 +84,7 @@ public struct NodeActions: NCNodeActions {
         let generation = request.generation
         let all = await journal.allInstances()
         let (capacity, name, now) = (environment.settings.capacity, environment.name, environment.clock.now())
+        let full = await fullDisk()
         let record = try await journal.update(id) { record throws(CloudError) in
             if var known = record, known.order != nil || known.generation >= generation {
                 if known.generation > generation { throw CloudError(.stale(newest: Int64(known.generation))) }
@@ -96,6 +110,12 @@ public struct NodeActions: NCNodeActions {
                 return
             }
             try InstanceRules.admit(order, beside: all, capacity: capacity, node: name)
+            if let full {
+                throw CloudError(
+                    .capacity(
+                        Shortage(.diskGiB, [.init("node \(name)", .diskGiB, asked: order.diskGiB, free: 0, limit: capacity.diskGiB)])),
+                    "node \(name): \(full)")
+            }
             var new = InstanceRecord(instanceID: id, desired: .running, generation: generation, order: order)
             // What is known of attachments stays known: a detach that came first has the last word.
             new.volumes = record?.volumes ?? []
