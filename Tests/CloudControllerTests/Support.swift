@@ -34,17 +34,7 @@ func withFolder<R>(_ body: (String) throws -> R) throws -> R {
     return try body(folder)
 }
 
-func contents(_ path: String) throws -> [UInt8] {
-    let file = try #require(fopen(path, "r"), "no file \(path)")
-    defer { fclose(file) }
-    var out: [UInt8] = []
-    var buffer = [UInt8](repeating: 0, count: 65_536)
-    while true {
-        let n = fread(&buffer, 1, buffer.count, file)
-        if n == 0 { return out }
-        out += buffer[..<n]
-    }
-}
+func contents(_ path: String) throws -> [UInt8] { try GoldenFile.read(path) }
 
 /// The code that a client would see; empty when nothing was thrown.
 func code(_ body: () async throws -> Void) async -> String {

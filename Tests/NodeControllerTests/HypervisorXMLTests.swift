@@ -1,5 +1,4 @@
 import Domain
-import Glibc
 import NodeControllerKit
 import Testing
 
@@ -34,17 +33,7 @@ import Testing
     func golden(_ name: String) throws {
         let specification = try #require(Self.cases.first { $0.name == name }).specification
         let text = DomainXML.render(specification)
-        let path = String(#filePath.dropLast("HypervisorXMLTests.swift".count)) + "Golden/domain-\(name).xml"
-        if getenv("UPDATE_GOLDEN") != nil {
-            let file = try #require(fopen(path, "w"))
-            fputs(text, file)
-            fclose(file)
-        }
-        let file = try #require(fopen(path, "r"), "no golden file \(path): run with UPDATE_GOLDEN=1")
-        defer { fclose(file) }
-        var bytes = [UInt8](repeating: 0, count: 65536)
-        let count = fread(&bytes, 1, bytes.count, file)
-        #expect(text == String(decoding: bytes.prefix(count), as: UTF8.self))
+        expectGolden(text, "domain-\(name).xml")
     }
 
     @Test func theUUIDComesFromTheInstance() {

@@ -1,25 +1,14 @@
 import API
 import Domain
-import Glibc
 @testable import NodeControllerKit
+import TestKit
 import Testing
 
-/// Compares a text with a file in `Tests/NodeControllerTests/Golden`; `UPDATE_GOLDEN=1` rewrites the file.
+/// Compares a text with a file in `Tests/NodeControllerTests/Golden`.
 func expectGolden(_ text: String, _ name: String, sourceLocation: SourceLocation = #_sourceLocation) {
-    let folder = String(#filePath.dropLast("NetworkTextTests.swift".count)) + "Golden/"
-    if getenv("UPDATE_GOLDEN") != nil, let file = fopen(folder + name, "w") {
-        fputs(text, file)
-        fclose(file)
+    if let difference = GoldenFile(name).difference(from: Array(text.utf8)) {
+        Issue.record("\(difference)", sourceLocation: sourceLocation)
     }
-    guard let file = fopen(folder + name, "r") else {
-        Issue.record("no golden file \(name): UPDATE_GOLDEN=1 writes it", sourceLocation: sourceLocation)
-        return
-    }
-    defer { fclose(file) }
-    var bytes: [UInt8] = []
-    var chunk = [UInt8](repeating: 0, count: 65536)
-    while case let got = fread(&chunk, 1, chunk.count, file), got > 0 { bytes += chunk[..<got] }
-    #expect(text == String(decoding: bytes, as: UTF8.self), "\(name)", sourceLocation: sourceLocation)
 }
 
 @Suite struct NetworkTextTests {

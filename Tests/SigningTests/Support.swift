@@ -1,5 +1,6 @@
 import Domain
 import Glibc
+import TestKit
 import Testing
 import Wire
 
@@ -7,23 +8,9 @@ import Wire
 
 /// Files beside the tests.
 enum Golden {
-    static let directory = {
-        let parts = #filePath.split(separator: "/").dropLast()
-        return "/" + parts.joined(separator: "/") + "/Golden"
-    }()
+    static let directory = GoldenFile.folder()
 
-    static func bytes(_ name: String) throws -> [UInt8] {
-        let file = fopen("\(directory)/\(name)", "r")
-        let open = try #require(file, "no file \(name)")
-        defer { fclose(open) }
-        var out: [UInt8] = []
-        var buffer = [UInt8](repeating: 0, count: 65_536)
-        while true {
-            let n = fread(&buffer, 1, buffer.count, open)
-            if n == 0 { return out }
-            out += buffer[..<n]
-        }
-    }
+    static func bytes(_ name: String) throws -> [UInt8] { try GoldenFile(name).bytes() }
 
     static func text(_ name: String) throws -> String { String(decoding: try bytes(name), as: UTF8.self) }
 

@@ -1,40 +1,13 @@
 import Glibc
+import TestKit
 import Testing
 
-/// Compares bytes with a file in `Tests/WireTests/Golden`; `UPDATE_GOLDEN=1` rewrites the file.
+/// Compares bytes with a file in `Tests/WireTests/Golden`.
 func expectGolden(_ bytes: [UInt8], _ name: String, sourceLocation: SourceLocation = #_sourceLocation) {
-    let path = goldenFolder + "/" + name
-    if getenv("UPDATE_GOLDEN") != nil {
-        guard let file = fopen(path, "wb") else {
-            Issue.record("cannot write \(path)", sourceLocation: sourceLocation)
-            return
-        }
-        fwrite(bytes, 1, bytes.count, file)
-        fclose(file)
-        return
-    }
-    guard let wanted = goldenFile(name) else {
-        Issue.record("no golden file \(name): UPDATE_GOLDEN=1 writes it", sourceLocation: sourceLocation)
-        return
-    }
-    #expect(
-        String(decoding: bytes, as: UTF8.self) == String(decoding: wanted, as: UTF8.self), "\(name) differs",
-        sourceLocation: sourceLocation)
+    if let difference = GoldenFile(name).difference(from: bytes) { Issue.record("\(difference)", sourceLocation: sourceLocation) }
 }
 
-func goldenFile(_ name: String) -> [UInt8]? {
-    guard let file = fopen(goldenFolder + "/" + name, "rb") else { return nil }
-    defer { fclose(file) }
-    var out: [UInt8] = []
-    var buffer = [UInt8](repeating: 0, count: 65_536)
-    while true {
-        let n = fread(&buffer, 1, buffer.count, file)
-        if n == 0 { return out }
-        out += buffer[..<n]
-    }
-}
-
-private let goldenFolder = String(#filePath.dropLast("Golden.swift".count)) + "Golden"
+func goldenFile(_ name: String) -> [UInt8]? { try? GoldenFile(name).bytes() }
 
 /// A repeatable source of choices (SplitMix64): a failing run is repeated with the printed seed in `KARRI_SEED`.
 struct SeededChoices: RandomNumberGenerator {
