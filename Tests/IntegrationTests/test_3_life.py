@@ -1,10 +1,14 @@
 """The life of a machine on real parts: addresses, metadata, ssh, reboot, volumes, snapshots, shutdown, back to storage."""
 
+import base64
+import hashlib
+import hmac
+import json
 import os
 import subprocess
+from datetime import datetime, timedelta, timezone
 
-import pytest
-from conftest import HOME, IMAGES, REPO, ZONE, Machine, error_code, run, until
+from conftest import HOME, IMAGES, RC, REPO, ZONE, Machine, error_code, run, terminate_all, until
 
 
 def test_user_data_and_metadata(machine):
@@ -130,23 +134,69 @@ def test_full_disk_image_boots_stops_and_starts(ec2, key, group):
         machine.terminate()
 
 
-def test_shutdown_in_the_guest_ends_it_and_saves_it(ec2, s3, key, group):
+def upload_storage(bucket, prefix):
+    """Storage of BundleInstance with an upload policy, signed as the EC2 tools sign it: HMAC-SHA1 over the policy in base64."""
+    expires = (datetime.now(timezone.utc) + timedelta(hours=1)).strftime("%Y-%m-%dT%H:%M:%SZ")
+    policy = json.dumps({
+        "expiration": expires, "conditions": [{"bucket": bucket}, {"acl": "ec2-bundle-read"}, ["starts-with", "$key", prefix]]}).encode()
+    mac = hmac.new(RC["AWS_SECRET_ACCESS_KEY"].encode(), base64.b64encode(policy), hashlib.sha1)
+    return {"S3": {
+        "Bucket": bucket, "Prefix": prefix, "AWSAccessKeyId": RC["AWS_ACCESS_KEY_ID"], "UploadPolicy": policy,
+        "UploadPolicySignature": base64.b64encode(mac.digest()).decode()}}
+
+
+def test_bundles_on_request_and_at_shutdown(ec2, s3, key, group):
+    """The disk of one machine goes to storage three ways: bundled on request, on request but cancelled, and because it shut down."""
     bucket = f"it-saved-{os.getpid()}"
     s3.create_bucket(Bucket=bucket)
     machine = Machine(
         ec2, key, groups=[group],
         TagSpecifications=[{"ResourceType": "instance", "Tags": [{"Key": "karri:save-on-shutdown", "Value": f"{bucket}/first"}]}]).running().ssh_up()
+
+    def task(bundle):
+        return ec2.describe_bundle_tasks(BundleIds=[bundle])["BundleTasks"][0]
+
+    def stored(prefix):
+        return [item["Key"] for item in s3.list_objects_v2(Bucket=bucket, Prefix=prefix).get("Contents", [])]
+
+    def image_of(prefix):
+        return [i for i in ec2.describe_images(Owners=["self"])["Images"] if i["ImageLocation"].startswith(f"{bucket}/{prefix}")]
+
+    # Cancelled in the middle: the task says so, the bucket and the images are as they were, and the machine can be bundled again at once.
+    cancelled = ec2.bundle_instance(InstanceId=machine.id, Storage=upload_storage(bucket, "cancelled"))["BundleTask"]["BundleId"]
+    assert error_code(ec2.bundle_instance, InstanceId=machine.id, Storage=upload_storage(bucket, "second"))[0] == "BundlingInProgress"
+    until("under way", 30, lambda: task(cancelled)["State"] in ("bundling", "storing"), every=0.05)
+    assert ec2.cancel_bundle_task(BundleId=cancelled)["BundleTask"]["State"] in ("cancelling", "failed")
+    ended = until("cancelled", 60, lambda: (t := task(cancelled))["State"] == "failed" and t)
+    assert ended["BundleTaskError"]["Code"] == "Client.Cancelled" and ended["InstanceId"] == machine.id
+    assert stored("cancelled") == [] and image_of("cancelled") == []
+    assert error_code(ec2.cancel_bundle_task, BundleId=cancelled)[1] == 400
+
     machine.ssh("echo it lives on > /root/file; sync")
+    asked = ec2.bundle_instance(InstanceId=machine.id, Storage=upload_storage(bucket, "asked"))["BundleTask"]["BundleId"]
+    until("bundled", 120, lambda: task(asked)["State"] == "complete")
+    assert task(asked)["Progress"] == "100%" and machine.state == "running"
+    assert "asked.manifest.xml" in stored("asked") and len(stored("asked")) >= 2
+    # It is registered already; its manifest registers like any other too.
+    assert [i["KernelId"] for i in image_of("asked")] == [IMAGES["KARRI_KERNEL"]]
+    ec2.deregister_image(ImageId=image_of("asked")[0]["ImageId"])
+    registered = ec2.register_image(Name="asked", ImageLocation=f"{bucket}/asked.manifest.xml")["ImageId"]
+
+    machine.ssh("echo it lives on still > /root/file; sync")
     machine.ssh("poweroff", check=False)
     until("terminated", 180, lambda: machine.state == "terminated")
-    saved = [i for i in ec2.describe_images(Owners=["self"])["Images"] if i["ImageLocation"].startswith(f"{bucket}/first")]
+    saved = image_of("first")
     assert len(saved) == 1 and saved[0]["KernelId"] == IMAGES["KARRI_KERNEL"]
-    again = Machine(ec2, key, image=saved[0]["ImageId"], groups=[group]).running().ssh_up()
+    # The two images' machines boot at the same time.
+    copies = [(Machine(ec2, key, image=image, groups=[group]), text) for image, text in
+              [(registered, "it lives on"), (saved[0]["ImageId"], "it lives on still")]]
     try:
-        assert again.ssh("cat /root/file").strip() == "it lives on"
+        for again, text in copies:
+            assert again.running().ssh_up().ssh("cat /root/file").strip() == text
     finally:
-        again.terminate()
-    ec2.deregister_image(ImageId=saved[0]["ImageId"])
+        terminate_all([again for again, _ in copies])
+    for image in (registered, saved[0]["ImageId"]):
+        ec2.deregister_image(ImageId=image)
 
 
 def test_bundle_written_by_hand_is_refused_when_broken(ec2, s3, tmp_path):
