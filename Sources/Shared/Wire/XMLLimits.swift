@@ -91,7 +91,7 @@ enum XMLPrescan {
         throw refused("an open tag")
     }
 
-    /// `encoding`, when it is named, must be UTF-8 or its part ASCII (the manifests of euca2ools): libxml2 is told UTF-8 and would not look.
+    /// `encoding`, when it is named, must be UTF-8 or its part ASCII (the manifests of euca2ools): libxml2 is told UTF-8 and never looks.
     /// - Returns: whether it is ASCII.
     private static func declaresASCII(_ declaration: ArraySlice<UInt8>) throws(CloudError) -> Bool {
         let text = String(decoding: declaration, as: UTF8.self)

@@ -43,8 +43,8 @@ public struct NodeActions: NCNodeActions {
                 networkGeneration: await environment.network.appliedGeneration(), startCount: await journal.startCount))
     }
 
-    /// What is wrong with the disk of the instances, with numbers; `nil` while there is room. Disks grow as their guests write, so it may be
-    /// full (of these or of other things on the host) long before all is promised.
+    /// What is wrong with the disk of the instances, with numbers; `nil` while there is room. Disks grow as their guests write, so it
+    /// may be full (of these or of other things on the host) long before all is promised.
     private func fullDisk() async -> String? {
         let free = await environment.disks.freeBytes() >> 20
         let paused = await keeper.reports([]).filter { $0.reason == InstanceRecord.diskFull }.compactMap(\.instanceId)

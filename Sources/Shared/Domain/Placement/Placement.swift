@@ -90,8 +90,8 @@ public enum PlacementPlanner {
         }
     }
 
-    /// Items are placed in their order, those that belong to a node first, each on the best node that has room for it. "Left" is the scarcest resource's share of the
-    /// node: a node with all its memory and no core left is a full one. Equal nodes go by name.
+    /// Items are placed in their order, those that belong to a node first, each on the best node that has room for it. "Left" is the
+    /// scarcest resource's share of the node: a node with all its memory and no core left is a full one. Equal nodes go by name.
     ///
     /// - Parameter minCount: 1...items.count.
     public static func plan(
