@@ -4,6 +4,8 @@
 SHELL = /bin/bash
 SWIFT ?= swift
 GENERATOR = .build/debug/APIGenerator
+# All tests are in this program; started itself, a target begins at once, where `swift test` first looks at the whole package.
+TESTS = .build/debug/karriPackageTests.xctest
 
 .PHONY: all build test unit integration simulate check format generate up down benchmark clean
 
@@ -21,7 +23,7 @@ TARGETS = StyleTests DomainTests WireTests SigningTests DatabaseTests IdentityTe
 unit: build ## unit, contract and simulation rings
 	@for target in $(TARGETS); do \
 		echo "== $$target"; \
-		$(SWIFT) test --skip-build --filter "^$$target\\." 2>&1 | tee .build/test.log; \
+		NO_COLOR=1 $(TESTS) --testing-library swift-testing --filter "^$$target\\." 2>&1 | tee .build/test.log; \
 		[ $${PIPESTATUS[0]} -eq 0 ] || exit 1; \
 		! grep -q 'Test run with 0 tests in' .build/test.log || { echo "$$target has no test"; exit 1; }; \
 	done
@@ -36,7 +38,7 @@ integration: build ## real PostgreSQL, libvirt and QEMU, nftables, stock clients
 check: build ## format, lint, generated code up to date, shell scripts parse
 	$(SWIFT) format lint --strict --recursive --parallel Sources Tests Package.swift
 	$(GENERATOR) check
-	for f in deploy/karri deploy/lib/*.sh deploy/build-image deploy/bundle-image Tests/IntegrationTests/run .ci/run; do bash -n $$f || exit 1; done
+	for f in deploy/karri deploy/lib/*.sh deploy/build-image deploy/bundle-image Tests/IntegrationTests/run Tests/IntegrationTests/systemd .ci/run; do bash -n $$f || exit 1; done
 
 format:
 	$(SWIFT) format --in-place --recursive --parallel Sources Tests Package.swift

@@ -25,10 +25,16 @@ s3_put() {
 
 # register_image LOCATION NAME [PARAMETER...]: an image of that location, registered once.
 register_image() {
-    local location=$1 name=$2 id
+    local location=$1 name=$2 id reply
     shift 2
     id=$(ec2 DescribeImages Filter.1.Name=manifest-location "Filter.1.Value.1=$location" | text imageId)
-    [ -n "$id" ] || id=$(ec2 RegisterImage "ImageLocation=$location" "Name=$name" "$@" | text imageId)
+    if [ -z "$id" ]; then
+        reply=$(ec2 RegisterImage "ImageLocation=$location" "Name=$name" "$@") || {
+            echo "$location: $(text Message <<<"$reply")" >&2
+            return 1
+        }
+        id=$(text imageId <<<"$reply")
+    fi
     [ -n "$id" ] || return 1
     printf '%s' "$id"
 }
@@ -38,23 +44,36 @@ IMAGE_DIR=$REPO/.build/karri-image
 image_build() {
     [ -f "$IMAGE_DIR/disk.img" ] && [ "$IMAGE_DIR/disk.img" -nt "$REPO/deploy/build-image" ] || "$REPO/deploy/build-image" "$IMAGE_DIR"
 }
+# The bundles are temporary: they go also when a step of it fails.
 image_install() {
+    local bundles rc=0
+    [ ! -s "$KARRI_HOME/admin/images.env" ] || return 0
+    bundles=$(mktemp -d) || return 1
+    image_install_from "$bundles" || rc=1
+    rm -rf "$bundles"
+    return $rc
+}
+# Each command says itself when it fails: under `||` the shell would go on.
+image_install_from() {
     # shellcheck disable=SC1091
     . "$KARRI_HOME/admin/eucarc"
-    local bundles kernel ramdisk machine disk file
-    [ ! -s "$KARRI_HOME/admin/images.env" ] || return 0
-    bundles=$(mktemp -d)
-    s3_put karri-images >/dev/null
-    "$REPO/deploy/bundle-image" --image "$IMAGE_DIR/vmlinuz" --kind kernel --prefix tiny-kernel --destination "$bundles"
-    "$REPO/deploy/bundle-image" --image "$IMAGE_DIR/initrd.gz" --kind ramdisk --prefix tiny-ramdisk --destination "$bundles"
-    "$REPO/deploy/bundle-image" --image "$IMAGE_DIR/root.img" --kind machine --prefix tiny --destination "$bundles"
-    for file in "$bundles"/*.part.* "$bundles"/*.manifest.xml; do s3_put "karri-images/$(basename "$file")" "$file" || return 1; done
+    local bundles=$1 kernel ramdisk machine disk file
+    echo "bundling"
+    s3_put karri-images >/dev/null || return 1
+    "$REPO/deploy/bundle-image" --image "$IMAGE_DIR/vmlinuz" --kind kernel --prefix tiny-kernel --destination "$bundles" || return 1
+    "$REPO/deploy/bundle-image" --image "$IMAGE_DIR/initrd.gz" --kind ramdisk --prefix tiny-ramdisk --destination "$bundles" || return 1
+    "$REPO/deploy/bundle-image" --image "$IMAGE_DIR/root.img" --kind machine --prefix tiny --destination "$bundles" || return 1
+    for file in "$bundles"/*.part.* "$bundles"/*.manifest.xml; do
+        echo "uploading $(basename "$file")"
+        s3_put "karri-images/$(basename "$file")" "$file" || return 1
+    done
+    echo "registering"
     kernel=$(register_image karri-images/tiny-kernel.manifest.xml tiny-kernel) || return 1
     ramdisk=$(register_image karri-images/tiny-ramdisk.manifest.xml tiny-ramdisk) || return 1
     machine=$(register_image karri-images/tiny.manifest.xml tiny "KernelId=$kernel" "RamdiskId=$ramdisk") || return 1
+    echo "uploading tiny-disk.img"
     s3_put karri-images/tiny-disk.img "$IMAGE_DIR/disk.img" || return 1
     disk=$(register_image karri-images/tiny-disk.img tiny-disk) || return 1
-    rm -rf "$bundles"
-    printf 'KARRI_KERNEL=%s\nKARRI_RAMDISK=%s\nKARRI_IMAGE=%s\nKARRI_DISK_IMAGE=%s\n' "$kernel" "$ramdisk" "$machine" "$disk" >"$KARRI_HOME/admin/images.env.new"
-    mv "$KARRI_HOME/admin/images.env.new" "$KARRI_HOME/admin/images.env"
+    printf 'KARRI_KERNEL=%s\nKARRI_RAMDISK=%s\nKARRI_IMAGE=%s\nKARRI_DISK_IMAGE=%s\n' "$kernel" "$ramdisk" "$machine" "$disk" >"$KARRI_HOME/admin/images.env.new" &&
+        mv "$KARRI_HOME/admin/images.env.new" "$KARRI_HOME/admin/images.env"
 }

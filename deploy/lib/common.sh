@@ -10,6 +10,8 @@ if [ "$KARRI_BUILD" = release ]; then BUILD_DIR+=-release; fi
 BIN=$BUILD_DIR/$KARRI_BUILD
 # Sockets live here because a unix socket's path may have 107 bytes only, and KARRI_HOME may be deep.
 RUN_DIR=/run/karri-$(printf %s "$KARRI_HOME" | cksum | cut -d' ' -f1)
+CONFIG_DIR=$KARRI_HOME/config
+AS=() # what goes before commands that work on the database: another user, where the daemons are services
 
 REGION=karri-1
 ZONE=karri-1a
@@ -17,7 +19,16 @@ HOST=${KARRI_HOST:-127.0.0.1}
 PUBLIC_POOL=${KARRI_PUBLIC_POOL:-198.18.0.0/24}
 PRIVATE_NETWORK=${KARRI_PRIVATE_NETWORK:-10.119.0.0/24}
 GATEWAY=${KARRI_GATEWAY:-${PRIVATE_NETWORK%.*}.1}
-DATABASE_URL=${KARRI_DATABASE_URL:-} # empty: a private PostgreSQL is started
+WANTED_LIBVIRT=${KARRI_LIBVIRT:-auto} # or private: one of our own also where systemd runs one
+
+# config_value DAEMON KEY: what its configuration says; nothing before the first `up`.
+config_value() { sed -n "s/^[[:space:]]*$2[[:space:]]*=[[:space:]]*//p" "$CONFIG_DIR/$1.conf" 2>/dev/null | tail -n 1 || true; }
+# Empty: a private PostgreSQL is started. The first `up` decides, so that the later ones need not be told again.
+DATABASE_URL=$(config_value clc database_url)
+case $DATABASE_URL in
+'') DATABASE_URL=${KARRI_DATABASE_URL:-} ;;
+"host=$RUN_DIR/"*) DATABASE_URL='' ;;
+esac
 DAEMONS="walrus sc nc cc clc"
 
 declare -A PORT=([clc]=8773 [clc_internal]=8779 [walrus]=8778 [cc]=8774 [nc]=8775 [sc]=8776)
@@ -55,7 +66,11 @@ step() {
         "$@" >"$log" 2>&1 &
         pid=$!
         (
-            while sleep 20 >/dev/null 2>&1; do printf '  … %s (%ds) %s\n' "$what" $((SECONDS - started)) "$(tail -n 1 "$log" | tr -d '\r' | cut -c1-80)" >&2; done
+            pause=2
+            while sleep $pause >/dev/null 2>&1; do
+                printf '  … %s (%ds) %s\n' "$what" $((SECONDS - started)) "$(tail -n 1 "$log" | tr -d '\r' | cut -c1-80)" >&2
+                pause=20
+            done
         ) &
         local ticker=$!
         wait $pid || rc=$?
@@ -93,15 +108,19 @@ alive() {
     [ -n "$pid" ] && [ -n "$name" ] && [ "$(cat "/proc/$pid/comm" 2>/dev/null)" = "$name" ] && ! grep -q '^State:.Z' "/proc/$pid/status" 2>/dev/null
 }
 
-# background PIDFILE LOGFILE command...: starts a process of its own session, remembers pid and name.
+# background PIDFILE NAME LOGFILE command...: starts a process of its own session, remembers pid and name.
 background() {
-    local pidfile=$1 log=$2
-    shift 2
+    local pidfile=$1 name=${2:0:15} log=$3
+    shift 3
     setsid "$@" >>"$log" 2>&1 </dev/null &
     local pid=$!
     disown $pid 2>/dev/null || true
-    sleep 0.05
-    echo "$pid $(cat "/proc/$pid/comm" 2>/dev/null)" >"$pidfile"
+    echo "$pid $name" >"$pidfile"
+    # Until the new process has become the command it has the shell's name, and `alive` would not know it.
+    for _ in $(seq 100); do
+        if alive "$pidfile" || ! kill -0 $pid 2>/dev/null; then break; fi
+        sleep 0.05
+    done
 }
 
 # end_process PIDFILE [SIGNAL] [SECONDS]: asks, waits, then kills.

@@ -1,12 +1,12 @@
 # The five daemons: their configuration, start, stop, health. Sourced by deploy/karri after common.sh and servers.sh.
 
 # write_config NAME: from stdin, only when there is none: an operator's edits stay.
-write_config() { [ -f "$KARRI_HOME/config/$1.conf" ] && cat >/dev/null || cat >"$KARRI_HOME/config/$1.conf"; }
+write_config() { [ -f "$CONFIG_DIR/$1.conf" ] && cat >/dev/null || cat >"$CONFIG_DIR/$1.conf"; }
 
 configure() {
-    mkdir -p "$KARRI_HOME"/{config,keys,admin,walrus,storage,node,log} "$RUN_DIR"
+    mkdir -p "$CONFIG_DIR" "$KARRI_HOME"/{keys,admin,walrus,storage,node,log} "$RUN_DIR"
     chmod 711 "$KARRI_HOME" "$RUN_DIR"
-    chmod 700 "$KARRI_HOME"/{keys,admin,config}
+    chmod 700 "$CONFIG_DIR" "$KARRI_HOME"/{keys,admin}
     local keys=$KARRI_HOME/keys database
     database=$(database_url)
     write_config clc <<X
@@ -85,9 +85,9 @@ X
 
 # Keys, certificates, schemas, the first account: made once. The node's certificate has the node's name in it.
 initialise() {
-    local clc="$BIN/karri-clc" config=$KARRI_HOME/config/clc.conf
-    "$clc" init --config "$config" --home "$KARRI_HOME" &&
-        { [ -f "$KARRI_HOME/keys/node1.pem" ] || "$clc" certificate issue --config "$config" --role nc --name node1 --out-prefix "$KARRI_HOME/keys/node1" --ip "$HOST" --dns "$(hostname)"; }
+    local clc="$BIN/karri-clc" config=$CONFIG_DIR/clc.conf
+    "${AS[@]}" "$clc" init --config "$config" --home "$KARRI_HOME" &&
+        { [ -f "$KARRI_HOME/keys/node1.pem" ] || "${AS[@]}" "$clc" certificate issue --config "$config" --role nc --name node1 --out-prefix "$KARRI_HOME/keys/node1" --ip "$HOST" --dns "$(hostname)"; }
 }
 
 # free_gib N: a N-th of the free disk under KARRI_HOME, at least 4.
@@ -105,7 +105,7 @@ daemon_start() {
         if ! alive "$(daemon_pidfile "$1")"; then
             tries=$((tries + 1))
             [ $tries -le 3 ] || break
-            background "$(daemon_pidfile "$1")" "$KARRI_HOME/log/$1.log" "$BIN/karri-$1" run --config "$KARRI_HOME/config/$1.conf"
+            background "$(daemon_pidfile "$1")" "karri-$1" "$KARRI_HOME/log/$1.log" "$BIN/karri-$1" run --config "$CONFIG_DIR/$1.conf"
         fi
         if daemon_healthy "$1" >/dev/null 2>&1; then return 0; fi
         sleep 0.1
@@ -124,14 +124,14 @@ daemon_healthy() { alive "$(daemon_pidfile "$1")" && curl -fsS -m 2 "$(daemon_ur
 daemon_stop() { end_process "$(daemon_pidfile "$1")" TERM 20; }
 
 components_register() {
-    local clc="$BIN/karri-clc" config=$KARRI_HOME/config/clc.conf
-    "$clc" register --config "$config" --role walrus --name walrus --zone "$ZONE" --endpoint "$HOST:${PORT[walrus]}" &&
-        "$clc" register --config "$config" --role sc --name sc --zone "$ZONE" --endpoint "$HOST:${PORT[sc]}" &&
-        "$clc" register --config "$config" --role cc --name cc --zone "$ZONE" --endpoint "$HOST:${PORT[cc]}" &&
-        "$clc" register --config "$config" --role nc --name node1 --zone "$ZONE" --endpoint "$HOST:${PORT[nc]}"
+    local clc="$BIN/karri-clc" config=$CONFIG_DIR/clc.conf
+    "${AS[@]}" "$clc" register --config "$config" --role walrus --name walrus --zone "$ZONE" --endpoint "$HOST:${PORT[walrus]}" &&
+        "${AS[@]}" "$clc" register --config "$config" --role sc --name sc --zone "$ZONE" --endpoint "$HOST:${PORT[sc]}" &&
+        "${AS[@]}" "$clc" register --config "$config" --role cc --name cc --zone "$ZONE" --endpoint "$HOST:${PORT[cc]}" &&
+        "${AS[@]}" "$clc" register --config "$config" --role nc --name node1 --zone "$ZONE" --endpoint "$HOST:${PORT[nc]}"
 }
 
-cloud_ready() { "$BIN/karri-clc" status --config "$KARRI_HOME/config/clc.conf" --json | jq -e '[.nodes[] | select(.state == "up")] | length > 0'; }
+cloud_ready() { "${AS[@]}" "$BIN/karri-clc" status --config "$CONFIG_DIR/clc.conf" --json | jq -e '[.nodes[] | select(.state == "up")] | length > 0'; }
 
 write_eucarc() {
     local admin=$KARRI_HOME/admin
@@ -142,7 +142,7 @@ write_eucarc() {
 # Source this file to use the cloud: aws, boto3, s3cmd (-c $admin/s3cfg), euca2ools and SOAP clients.
 EUCA_KEY_DIR=$admin
 export EC2_URL=$ec2/services/compute
-export S3_URL=$s3/services/objectstorage
+export S3_URL=$s3/
 export EUARE_URL=$ec2/services/Euare
 export TOKEN_URL=$ec2/services/Tokens
 export AWS_ENDPOINT_URL_EC2=$ec2/
