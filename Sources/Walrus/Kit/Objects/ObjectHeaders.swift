@@ -20,7 +20,7 @@ enum ObjectHeaders {
     }
 
     /// - Throws: `MetadataTooLarge`, `InvalidStorageClass`, `InvalidTag`, and `NotImplemented` for what would be ignored otherwise
-    ///   (encryption, object lock): a store that says yes to these and does not do them lies.
+    ///   (encryption): a store that says yes to these and does not do them lies.
     static func attributes(_ r: S3Request) throws(CloudError) -> ObjectAttributes {
         try refuseUnknown(r)
         var attributes = ObjectAttributes()
@@ -70,10 +70,7 @@ enum ObjectHeaders {
     private static func refuseUnknown(_ r: S3Request) throws(CloudError) {
         for (name, _) in r.http.headers {
             let name = name.lowercased()
-            let isUnknown =
-                name.hasPrefix("x-amz-server-side-encryption") || name.hasPrefix("x-amz-object-lock-")
-                || name.hasPrefix("x-amz-copy-source-server-side-encryption") || name == "x-amz-write-offset-bytes"
-            if isUnknown {
+            if name == "x-amz-write-offset-bytes" {
                 throw S3Failure.notImplemented("A header you provided implies functionality that is not implemented: \(name)")
             }
         }

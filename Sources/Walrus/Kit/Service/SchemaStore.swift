@@ -139,6 +139,9 @@ enum SchemaStore {
                     EXIT WHEN NOT skipped;
                 END LOOP;
             END $$;
-            """)
+            """),
+        versions,
+        ConfigurationStore.migration,
+        encryption,
     ]
 }

@@ -15,6 +15,9 @@ public struct WalrusConfiguration: DaemonConfiguration {
     public let connections: Int
     public let metricsForAnyone: Bool
     public let unsignedPayloadOnHTTP: Bool
+    public let kmsKeys: [String]
+    public let customerKeysOnHTTP: Bool
+    public let soap: Bool
 
     public static let keys: [ConfigurationKey] = [
         .standard("listen_address", .address, "0.0.0.0", "where S3 is served"),
@@ -32,6 +35,11 @@ public struct WalrusConfiguration: DaemonConfiguration {
         .standard(
             "unsigned_payload_on_http", .boolean, "yes",
             "take bodies that no signature covers over plain http too, as rclone sends them; with no: over https only"),
+        .optional("kms_keys", .text, "ids of the keys that aws:kms may name, separated by spaces; each is made from the cloud's key and its id"),
+        .standard(
+            "sse_customer_keys_on_http", .boolean, "no",
+            "take customer keys (SSE-C) over plain http too; the network then sees them"),
+        .standard("soap", .boolean, "no", "serve S3's SOAP operations on POST /soap, over https only"),
         .standard("metrics", .boolean, "no", "let other hosts than this one read /metrics"),
     ]
 
@@ -54,6 +62,9 @@ public struct WalrusConfiguration: DaemonConfiguration {
         connections = values.integer("connections")
         metricsForAnyone = values.boolean("metrics")
         unsignedPayloadOnHTTP = values.boolean("unsigned_payload_on_http")
+        kmsKeys = values.text("kms_keys").split(separator: " ").map(String.init)
+        customerKeysOnHTTP = values.boolean("sse_customer_keys_on_http")
+        soap = values.boolean("soap")
     }
 
     /// For tests and embedding: everything given.
@@ -74,5 +85,8 @@ public struct WalrusConfiguration: DaemonConfiguration {
         connections = 1024
         metricsForAnyone = false
         unsignedPayloadOnHTTP = true
+        kmsKeys = ["key-1"]
+        customerKeysOnHTTP = true
+        soap = false
     }
 }

@@ -30,6 +30,7 @@ public struct WalrusService: Sendable {
         _ configuration: WalrusConfiguration, _ runtime: DaemonRuntime, pool: DatabasePool, directory: any RequesterDirectory,
         limits: CollectorLimits = CollectorLimits(), background: [any Service] = []
     ) async throws -> WalrusService {
+        let cloudKey = try KeyRing.cloudKey(file: configuration.secretKeyFile)
         let threads = NIOThreadPool(numberOfThreads: diskThreads)
         threads.start()
         let bytes: LocalBytes
@@ -38,16 +39,19 @@ public struct WalrusService: Sendable {
             throw error
         }
         let ledger = SpaceLedger(bytes: bytes, clock: runtime.clock, keepMiB: configuration.minimumFreeMiB)
-        let core = WalrusCore(
+        var core = WalrusCore(
             pool: pool, bytes: bytes, intake: Intake(bytes: bytes, ledger: ledger, random: runtime.random), directory: directory,
             leases: BlobLeases(), clock: runtime.clock, random: runtime.random, logger: runtime.logger, region: configuration.region,
             domain: configuration.domain)
+        core.keys = KeyRing(
+            cloudKey: cloudKey, names: configuration.kmsKeys,
+            acceptsCustomerKeysOnHTTP: configuration.customerKeysOnHTTP)
         let gateway = Gateway(
-            core: core, metrics: runtime.metrics, health: runtime.health, metricsForAnyone: configuration.metricsForAnyone,
+            core: core, metrics: runtime.metrics, served: RequestMetrics(runtime.metrics), health: runtime.health, metricsForAnyone: configuration.metricsForAnyone,
             unsignedPayloadOnHTTP: configuration.unsignedPayloadOnHTTP)
         let server = HTTPServer(
             address: configuration.listenAddress, port: configuration.port, tls: configuration.tls,
-            limits: HTTPLimits(connections: configuration.connections), runtime: runtime, name: "s3"
+            limits: HTTPLimits(connections: configuration.connections), runtime: runtime, name: "s3", onEventLoop: true
         ) { await gateway.handle($0) }
         let upkeep = UpkeepService(core: core, limits: limits, runtime: runtime, pool: pool, threads: threads)
         return WalrusService(server: server, services: [upkeep] + background + [server])

@@ -121,13 +121,15 @@ public struct Fsck: Sendable {
     }
 
     private func checkInline(_ report: inout FsckReport) async throws(CloudError) {
-        var bucket: Int64 = 0
-        var key: [UInt8] = []
+        try await checkInline(live: true, &report)
+        try await checkInline(live: false, &report)
+    }
+
+    private func checkInline(live: Bool, _ report: inout FsckReport) async throws(CloudError) {
+        var last: GarbageStore.InlineObject?
         while true {
-            let (fromBucket, fromKey) = (bucket, key)
-            let page = try await pool.read { t in
-                try GarbageStore.inlineObjects(t, afterBucket: fromBucket, afterKey: fromKey, limit: 500)
-            }
+            let after = last
+            let page = try await pool.read { t in try GarbageStore.inlineObjects(t, live: live, after: after, limit: 500) }
             for row in page {
                 report.inlineObjects += 1
                 report.bytes += row.bytes.count
@@ -138,8 +140,8 @@ public struct Fsck: Sendable {
                         "bucket \(row.bucket) key \(String(decoding: row.key, as: UTF8.self)): its inline bytes are not those of its row")
                 }
             }
-            guard let last = page.last else { return }
-            (bucket, key) = (last.bucket, last.key)
+            guard let end = page.last else { return }
+            last = end
         }
     }
 }

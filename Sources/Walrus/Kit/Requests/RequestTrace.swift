@@ -1,0 +1,12 @@
+import Synchronization
+
+/// What a request turned out to be about, for what is done after its answer (access log, cross-origin headers).
+final class RequestTrace: Sendable {
+    private let seen = Mutex<BucketRecord?>(nil)
+
+    /// The bucket that the request names, with its configurations, once it was looked at.
+    var bucket: BucketRecord? {
+        get { seen.withLock { $0 } }
+        set { seen.withLock { $0 = newValue } }
+    }
+}
