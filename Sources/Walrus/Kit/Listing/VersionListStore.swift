@@ -116,6 +116,15 @@ enum VersionListStore {
             WHERE bucket = $1 AND key = $2 AND NOT live AND version > $3 AND version <> 'null' AND $3 <> 'null'
             """, SQLValue(bucket), .bytes(key), .text(version)
         ).first?.optionalInt64("sequence")
-        return try rest(t, bucket: bucket, key: key, behind: newer ?? .max, limit: limit)
+        if let newer { return try rest(t, bucket: bucket, key: key, behind: newer, limit: limit) }
+        // All that were newer are gone too, so that what followed may be current by now.
+        guard let live = try ObjectStore.objectLive(t, bucket: bucket, key: ObjectKey(trusted: key)) else {
+            var entries = try rest(t, bucket: bucket, key: key, behind: .max, limit: limit)
+            if case .marker(let key, let marker, _)? = entries.first { entries[0] = .marker(key: key, marker, isLatest: true) }
+            return entries
+        }
+        let isBehind = version == VersionID.null || live.version == VersionID.null || live.version < version
+        let latest: [VersionEntry] = isBehind ? [.object(live, isLatest: true)] : []
+        return latest + (try rest(t, bucket: bucket, key: key, behind: .max, limit: limit - latest.count))
     }
 }

@@ -163,6 +163,13 @@ enum ObjectStore {
         ).first.map { object($0, inline: nil) }
     }
 
+    /// The same, not locked.
+    static func objectLive(_ t: Transaction, bucket: Int64, key: ObjectKey) throws -> ObjectRecord? {
+        try t.execute(
+            "SELECT \(describing) FROM walrus.objects o WHERE o.bucket = $1 AND o.key = $2 AND o.live", SQLValue(bucket), .bytes(key.bytes)
+        ).first.map { object($0, inline: nil) }
+    }
+
     static func parameters(_ bucket: Int64, _ o: ObjectRecord) -> [SQLValue] {
         var inline: SQLValue = .null
         var blob: SQLValue = .null
