@@ -40,9 +40,8 @@ enum BucketStore {
     ) throws -> (bucket: BucketRecord, made: Bool) {
         if let bucket = try bucketFetch(t, name) { return (bucket, false) }
         let count = try t.execute("SELECT count(*) AS n FROM walrus.buckets WHERE account = $1", .text(account))[0].int("n")
-        guard count < BucketRules.bucketLimit else {
-            throw CloudError(.limitExceeded(.buckets, asked: count + 1, limit: BucketRules.bucketLimit))
-        }
+        let limit = try QuotaStore.bucketLimit(t, account: account)
+        guard count < limit else { throw CloudError(.limitExceeded(.buckets, asked: count + 1, limit: limit)) }
         let rows = try t.execute(
             """
             INSERT INTO walrus.buckets AS b (name, account, region, created, grants) VALUES ($1, $2, $3, $4, $5)

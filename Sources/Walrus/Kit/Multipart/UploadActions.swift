@@ -83,7 +83,7 @@ struct UploadActions: Sendable {
 
     func uploadPart(_ r: S3Request) async throws(CloudError) -> HTTPReply {
         let number = try partNumber(r)
-        let (_, upload) = try await running(r, "s3:PutObject")
+        let (bucket, upload) = try await running(r, "s3:PutObject")
         let encryption = try EncryptionHeaders.part(r, of: upload.encryption, core.keys)
         let plan = try IntakePlan(r, limit: WriteActions.putLimit, algorithm: upload.checksum?.algorithm)
         if let wanted = upload.checksum?.algorithm, let given = plan.checksum, given != wanted {
@@ -92,7 +92,9 @@ struct UploadActions: Sendable {
                     + "actual checksum Type: \(given.rawValue.lowercased())"
             )
         }
+        let room = try await core.quotas?.reserve(bucket.account, bytes: plan.length, objects: 0)
         let part = try record(try await core.intake.take(r, plan, allowInline: false, encryption: encryption), number: number)
+        room?.keep()
         try await store(part, upload)
         var headers: [(String, String)] = [("ETag", "\"\(part.etag)\"")]
         if let checksum = part.checksum { headers.append((checksum.algorithm.header, checksum.value)) }
@@ -102,7 +104,7 @@ struct UploadActions: Sendable {
 
     func uploadPartCopy(_ r: S3Request) async throws(CloudError) -> HTTPReply {
         let number = try partNumber(r)
-        let (_, upload) = try await running(r, "s3:PutObject")
+        let (bucket, upload) = try await running(r, "s3:PutObject")
         let encryption = try EncryptionHeaders.part(r, of: upload.encryption, core.keys)
         for _ in 0..<5 {
             let (sourceBucket, source, _) = try await WriteActions.source(core, r, withBytes: true)
@@ -121,6 +123,7 @@ struct UploadActions: Sendable {
                 (offset, length) = (first, last - first + 1)
             }
             guard length <= WriteActions.putLimit else { throw S3Failure.entityTooLarge(limit: WriteActions.putLimit) }
+            let room = try await core.quotas?.reserve(bucket.account, bytes: length, objects: 0)
             let taken: Intaken
             if case .inline(let bytes) = source.content {
                 let stored = Array(bytes[offset..<offset + length])
@@ -134,6 +137,7 @@ struct UploadActions: Sendable {
                 withExtendedLifetime(lease) {}
             }
             let part = try record(taken, number: number)
+            room?.keep()
             try await store(part, upload)
             var reply = S3Document.reply("CopyPartResult") { xml in
                 xml.element("LastModified", part.modified.iso8601)
@@ -162,7 +166,11 @@ struct UploadActions: Sendable {
             return n
         }
         let now = core.clock.now()
+        let origin = EventOrigin(r)
         let plan = core.plan(bucket)
+        let room = try await core.quotas?.reserve(bucket.account, bytes: 0, objects: 1)
+        room?.keep()
+        defer { withExtendedLifetime(room) {} }
         let (etag, checksum, version, encryption) = try await core.pool.transaction(isolation: .readCommitted) {
             t -> (String, StoredChecksum?, String?, Encryption?) in
             guard let upload = try UploadStore.uploadFetch(t, id: id, bucket: bucket.id, key: key, lock: .update) else {
@@ -196,6 +204,7 @@ struct UploadActions: Sendable {
             let version = try ObjectStore.objectPut(t, bucket: bucket.id, object, plan) {
                 try conditions.write(current: $0?.etag, key: key.text)
             }
+            try NotificationStore.recordCreated(t, bucket, "CompleteMultipartUpload", object, version, origin)
             try UploadStore.uploadComplete(t, upload, parts: parts, etag: etag, checksum: checksum?.value, version: version, now: now)
             return (etag, checksum, version, upload.encryption)
         }

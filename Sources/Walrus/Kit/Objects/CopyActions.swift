@@ -69,6 +69,7 @@ extension WriteActions {
     }
 
     private func copyAttempt(_ r: S3Request) async throws(CloudError) -> HTTPReply? {
+        let origin = EventOrigin(r)
         let (bucket, current, _) = try await core.object(r, withBytes: false)
         let key = try r.key()
         try Authorization.write(r.requester, bucket, key, "s3:PutObject")
@@ -115,10 +116,13 @@ extension WriteActions {
             let changed = try await core.pool.transaction(isolation: .readCommitted) { t in
                 let now = try ObjectStore.objectLock(t, bucket: bucket.id, key: key)
                 try conditions.write(current: now?.etag, key: key.text)
-                return try ObjectStore.objectDescribe(t, bucket: bucket.id, described, was: source)
+                let isSame = try ObjectStore.objectDescribe(t, bucket: bucket.id, described, was: source)
+                if isSame { try NotificationStore.recordCreated(t, bucket, "Copy", described, nil, origin) }
+                return isSame
             }
             return changed ? copyReply(object, nil, sourceBucket.shown(source.version), made: nil) : nil
         }
+        let room = try await core.quotas?.reserve(bucket.account, bytes: source.size, objects: current == nil ? 1 : 0)
         let algorithm = named ?? source.checksum?.algorithm
         switch source.content {
         case .inline(let stored):
@@ -140,9 +144,14 @@ extension WriteActions {
             object.partCount = 0
             object.checksum = taken.checksum.map { StoredChecksum($0.algorithm, .fullObject, Base64.encode($0.value)) }
         }
+        room?.keep()
         let (finished, plan) = (object, core.plan(bucket))
         let made = try await core.commit(finished.content) { t in
-            try ObjectStore.objectPut(t, bucket: bucket.id, finished, plan) { try conditions.write(current: $0?.etag, key: key.text) }
+            let version = try ObjectStore.objectPut(t, bucket: bucket.id, finished, plan) {
+                try conditions.write(current: $0?.etag, key: key.text)
+            }
+            try NotificationStore.recordCreated(t, bucket, "Copy", finished, version, origin)
+            return version
         }
         return copyReply(object, sealing, sourceBucket.shown(source.version), made: made)
     }

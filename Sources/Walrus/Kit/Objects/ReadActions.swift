@@ -97,7 +97,9 @@ struct ReadActions: Sendable {
         let key = try r.key()
         let refusal = try Authorization.missing(r.requester, bucket, key, action)
         guard S3ErrorCode.of(refusal).status == 404 else { throw refusal }
-        guard let marker else { throw version == nil ? refusal : S3Failure.noSuchVersion() }
+        guard let marker else {
+            return Gateway.refusal(version == nil ? refusal : S3Failure.noSuchVersion(), r.http, headers: [("x-amz-delete-marker", "false")])
+        }
         let headers = [("x-amz-delete-marker", "true"), ("x-amz-version-id", marker.version)]
         if version == nil { return Gateway.refusal(refusal, r.http, headers: headers) }
         return Gateway.refusal(
@@ -132,7 +134,7 @@ struct ReadActions: Sendable {
         if !object.attributes.headers.contains(where: { $0.name == "content-type" }) {
             headers.append(("Content-Type", "binary/octet-stream"))
         }
-        for (name, value) in object.attributes.metadata { headers.append(("x-amz-meta-\(name)", value)) }
+        for (name, value) in object.attributes.metadata { headers.append(("x-amz-meta-\(name)", ObjectHeaders.encoded(value))) }
         if !object.attributes.tags.isEmpty { headers.append(("x-amz-tagging-count", String(object.attributes.tags.count))) }
         if let mode = object.lock.mode, let until = object.lock.until {
             headers.append(("x-amz-object-lock-mode", mode.rawValue))
@@ -148,6 +150,7 @@ struct ReadActions: Sendable {
         _ core: WalrusCore, _ object: ObjectRecord, _ encryption: OpenEncryption?, offset: Int, length: Int
     ) async throws(CloudError) -> HTTPReply.Body? {
         if case .inline(let bytes) = object.content {
+            try core.quarantine.checkInline(bytes, md5: object.storedMD5 ?? object.etag)
             let wanted = Array(bytes[offset..<offset + length])
             return .bytes(try encryption?.cipher(nil, offset: offset).applied(to: wanted) ?? wanted)
         }
@@ -166,7 +169,7 @@ struct ReadActions: Sendable {
                 while done < segment.length {
                     let count = min(Intake.batchSize, segment.length - done)
                     var buffer = try await blob.read(offset: segment.offset + done, length: count)
-                    if let cipher { buffer.withUnsafeMutableReadableBytes { cipher.apply($0) } }
+                    if let cipher { buffer = await cipher.staged(buffer) }
                     try await writer.write(buffer)
                     done += count
                 }

@@ -27,7 +27,7 @@ struct WriteActions: Sendable {
         if r.query.has("versionId") { throw S3Failure.invalidArgument("This operation does not accept a version-id.") }
         let (bucket, current, marker) = try await core.object(r, withBytes: false)
         let key = try r.key()
-        try Authorization.write(r.requester, bucket, key, "s3:PutObject")
+        try Authorization.write(r.requester, bucket, key, "s3:PutObject", current: current)
         let conditions = r.preconditions
         // Once before the body, so that a refused PUT does not send it; the decision falls in the transaction.
         try conditions.write(current: current?.etag, key: key.text)
@@ -36,7 +36,9 @@ struct WriteActions: Sendable {
         let lock = try ObjectLockHeaders.lock(r, bucket, key)
         let encryption = try EncryptionHeaders.new(r, bucket, core)
         let intake = try IntakePlan(r, limit: Self.putLimit, needsDigest: ObjectLockHeaders.isGiven(r))
+        let room = try await core.quotas?.reserve(bucket.account, bytes: intake.length, objects: current == nil ? 1 : 0)
         let taken = try await core.intake.take(r, intake, encryption: encryption)
+        room?.keep()
 
         let checksum = taken.checksum.map { StoredChecksum($0.algorithm, .fullObject, Base64.encode($0.value)) }
         var object = ObjectRecord(
@@ -46,12 +48,19 @@ struct WriteActions: Sendable {
         object.encryption = taken.encryption
         object.storedMD5 = taken.storedMD5
         let (stored, plan) = (object, core.plan(bucket))
+        let (how, origin) = (r.form == nil ? "Put" : "Post", EventOrigin(r))
         var version: String?
         // What is to be new is mostly new: then the statement that makes it is the decision as well.
-        let isNew = plan.seen == .off && current == nil && marker == nil
-        if try await !isNew || !core.commitNew(stored, bucket: bucket.id) {
+        let isNew = plan.seen == .off && current == nil && marker == nil && bucket.settings?.notification == nil
+        var isMade = false
+        if isNew { isMade = try await core.commitNew(stored, bucket: bucket.id) }
+        if !isMade {
             version = try await core.commit(taken.content) { t in
-                try ObjectStore.objectPut(t, bucket: bucket.id, stored, plan) { try conditions.write(current: $0?.etag, key: key.text) }
+                let version = try ObjectStore.objectPut(t, bucket: bucket.id, stored, plan) {
+                    try conditions.write(current: $0?.etag, key: key.text)
+                }
+                try NotificationStore.recordCreated(t, bucket, how, stored, version, origin)
+                return version
             }
         }
         var headers: [(String, String)] = [("ETag", "\"\(object.etag)\"")]

@@ -142,6 +142,8 @@ enum SchemaStore {
             """),
         versions,
         ConfigurationStore.migration,
+        NotificationStore.migration,
         encryption,
+        guarding,
     ]
 }

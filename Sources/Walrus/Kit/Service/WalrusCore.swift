@@ -24,6 +24,12 @@ struct WalrusCore: Sendable {
     var keys = KeyRing.none
     /// Where the destinations of notifications are, by ARN.
     var webhooks: [String: String] = [:]
+    /// Of buckets that are served as web sites; empty: none.
+    var websiteDomain = ""
+    let accessLog = AccessLogBuffer()
+    var quarantine = Quarantine()
+    /// `nil`: accounts have none (tests of parts).
+    var quotas: QuotaLedger?
 
     func owner(_ accountID: String) async throws(CloudError) -> OwnerNames { try await directory.owner(accountID: accountID) }
 
@@ -49,6 +55,7 @@ struct WalrusCore: Sendable {
         let name = try r.bucketName()
         guard let found = try await pool.read({ try BucketStore.bucketFetch($0, name) }) else { throw S3Failure.noSuchBucket(name) }
         let bucket = try await configured(found)
+        r.trace.bucket = bucket
         try expectedOwner(r, bucket)
         return bucket
     }
@@ -68,6 +75,7 @@ struct WalrusCore: Sendable {
         var found = try await ObjectStore.objectFetch(
             pool, bucketMemory, bucket: name, key: key, version: version, withBytes: withBytes)
         found.bucket = try await configured(found.bucket)
+        r.trace.bucket = found.bucket
         try expectedOwner(r, found.bucket)
         return found
     }
