@@ -41,6 +41,15 @@ enum NewObjectRights {
         guard isOwners else { throw notSupported() }
     }
 
+    /// Owner and ACL as they count: with ACLs switched off the bucket's owner has everything.
+    static func shown(
+        _ core: WalrusCore, _ bucket: BucketRecord, _ object: ObjectRecord
+    ) async throws(CloudError) -> (owner: OwnerNames, acl: AccessControlList) {
+        guard try bucket.loaded().ownership == .bucketOwnerEnforced else { return (try await core.owner(object.account), object.acl) }
+        let owner = try await core.owner(bucket.account)
+        return (owner, AccessControlList([.init(.canonicalUser(owner.id), .fullControl)]))
+    }
+
     static func notSupported() -> CloudError {
         S3Failure.named("AccessControlListNotSupported", 400, "The bucket does not allow ACLs")
     }

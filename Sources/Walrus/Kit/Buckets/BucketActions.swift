@@ -46,7 +46,8 @@ struct BucketActions: Sendable {
         let isLocked = r.header("x-amz-bucket-object-lock-enabled")?.lowercased() == "true"
         let ownership = try ownership(r)
         let body = try await r.document(limit: 64 * 1024)
-        if !body.isEmpty { try checkLocation(try S3Document.parse(body, root: "CreateBucketConfiguration")) }
+        let configuration = body.isEmpty ? nil : try S3Document.parse(body, root: "CreateBucketConfiguration")
+        if let configuration { try checkLocation(configuration) }
         let acl =
             try ACLParsing.fromHeaders(r, owner: known.canonicalID, bucketOwner: known.canonicalID)
             ?? AccessControlList([.init(.canonicalUser(known.canonicalID), .fullControl)])
@@ -76,6 +77,10 @@ struct BucketActions: Sendable {
                     "The requested bucket name is not available. The bucket namespace is shared by all users of the system. "
                         + "Please select a different name and try again."
                 )
+            }
+            // A request that names no region means S3's first one, where to make one's own bucket again is no error.
+            if configuration?.first("LocationConstraint") == nil, bucket.acl == acl {
+                return HTTPReply(status: 200, headers: [("Location", "/\(name)")])
             }
             throw S3Failure.named(
                 "BucketAlreadyOwnedByYou", 409, "Your previous request to create the named bucket succeeded and you already own it.")

@@ -1,3 +1,4 @@
+import Daemon
 import Database
 import Domain
 
@@ -73,6 +74,16 @@ enum NotificationStore {
                 .bytes(event.key.bytes), SQLValue(event.size), .text(event.etag), SQLValue(event.version), .text(origin.principal),
                 .text(origin.address), .text(origin.requestID), .timestamp(origin.now))
         }
+    }
+
+    /// - Parameter how: `Put`, `Post`, `Copy` or `CompleteMultipartUpload`.
+    static func recordCreated(
+        _ t: Transaction, _ bucket: BucketRecord, _ how: String, _ object: ObjectRecord, _ version: String?, _ origin: EventOrigin
+    ) throws {
+        guard bucket.settings?.notification != nil else { return }
+        try record(
+            t, bucket,
+            BucketEvent(name: "ObjectCreated:" + how, key: object.key, size: object.size, etag: object.etag, version: version), origin)
     }
 
     /// For DeleteObject: what its outcome is called. Nothing was there and nothing was made: nothing is told.

@@ -29,6 +29,8 @@ struct CompletionOrder: Sendable {
             let checksums = ChecksumAlgorithm.allCases.compactMap { a in
                 element.first(a.element).map { (algorithm: a, value: $0.text.trimmed) }
             }
+            // A part that is named twice is the one that is named last.
+            if parts.last?.number == number { parts.removeLast() }
             if let last = parts.last, last.number >= number {
                 throw S3Failure.named(
                     "InvalidPartOrder", 400,

@@ -15,10 +15,13 @@ extension WriteActions {
             etag: r.header("if-match"), size: r.header("x-amz-if-match-size"), lastModified: r.header("x-amz-if-match-last-modified-time"))
         let bypass = ObjectLockHeaders.mayBypass(r, bucket, key)
         let (now, plan, account) = (core.clock.now(), core.plan(bucket), try Self.ownerAccount(r, bucket))
+        let origin = EventOrigin(r)
         let outcome = try await core.pool.transaction(isolation: .readCommitted) { t in
-            try ObjectStore.objectDelete(
+            let outcome = try ObjectStore.objectDelete(
                 t, bucket: bucket.id, key: key, version: version, plan, account: account, now: now, bypass: bypass
             ) { try condition.check($0) }
+            try NotificationStore.recordDelete(t, bucket, key, outcome, asked: version, origin)
+            return outcome
         }
         var headers: [(String, String)] = []
         if outcome.isMarker { headers.append(("x-amz-delete-marker", "true")) }
@@ -111,12 +114,14 @@ extension WriteActions {
         // Always in the same order, so that two of these do not wait for each other in a circle.
         let sorted = admitted.sorted { ($0.key, $0.index) < ($1.key, $1.index) }
         let (now, account) = (core.clock.now(), try Self.ownerAccount(r, bucket))
+        let origin = EventOrigin(r)
         let done = try await core.pool.transaction(isolation: .readCommitted) { t in
             try sorted.map { item -> (Int, Answer) in
                 do {
                     let outcome = try ObjectStore.objectDelete(
                         t, bucket: bucket.id, key: item.key, version: item.version, item.plan, account: account, now: now, bypass: item.bypass
                     ) { try item.condition.check($0) }
+                    try NotificationStore.recordDelete(t, bucket, item.key, outcome, asked: item.version, origin)
                     return (item.index, .deleted(outcome))
                 } catch let error as CloudError {
                     // Refusals come before the first change of a key.

@@ -26,7 +26,7 @@ struct DescribeActions: Sendable {
     }
 
     private static func versionAction(_ action: String) -> String {
-        let hasOneName = action.hasSuffix("Retention") || action.hasSuffix("LegalHold")
+        let hasOneName = ["Retention", "LegalHold", "RestoreObject"].contains { action.hasSuffix($0) }
         return hasOneName ? action : action.replacing("Object", with: "ObjectVersion")
     }
 
@@ -37,8 +37,8 @@ struct DescribeActions: Sendable {
 
     func getObjectACL(_ r: S3Request) async throws(CloudError) -> HTTPReply {
         let (bucket, object) = try await found(r, "s3:GetObjectAcl", .readACP)
-        let owner = try await core.owner(object.account)
-        let body = S3Document.accessControl(owner, object.acl, names: try await core.grantees(object.acl))
+        let (account, acl) = try await NewObjectRights.shown(core, bucket, object)
+        let body = S3Document.accessControl(account, acl, names: try await core.grantees(acl))
         return HTTPReply(
             status: 200, headers: [("Content-Type", "application/xml")] + versionHeader(bucket, object), body: .bytes(body))
     }
@@ -56,7 +56,12 @@ struct DescribeActions: Sendable {
             guard !body.isEmpty else { throw S3Failure.named("MissingSecurityHeader", 400, "Your request was missing a required header") }
             acl = try ACLParsing.fromDocument(body, owner: owner)
         }
+        if try bucket.loaded().ownership == .bucketOwnerEnforced {
+            try NewObjectRights.requireNoEffect(r, acl, bucketOwner)
+            return HTTPReply(status: 200, headers: versionHeader(bucket, object))
+        }
         try await core.checkGrantees(acl)
+        try NewObjectRights.admitPublic(acl, bucket)
         let isThere = try await core.pool.transaction(isolation: .readCommitted) {
             try ObjectStore.objectSetACL($0, bucket: bucket.id, object, acl)
         }
@@ -71,8 +76,9 @@ struct DescribeActions: Sendable {
     }
 
     func putObjectTagging(_ r: S3Request) async throws(CloudError) -> HTTPReply {
-        let (bucket, object) = try await found(r, "s3:PutObjectTagging", .fullControl)
+        // Policies may ask for the tags that come, so they are read first.
         let tags = try Tagging.fromDocument(try await r.document(limit: 64 * 1024), limit: Tagging.objectLimit)
+        let (bucket, object) = try await found(r.bringing(tags: tags), "s3:PutObjectTagging", .fullControl)
         try await setTags(bucket, object, tags)
         return HTTPReply(status: 200, headers: versionHeader(bucket, object))
     }

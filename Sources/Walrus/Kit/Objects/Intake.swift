@@ -248,10 +248,8 @@ struct Intake: Sendable {
         _ plain: ByteBuffer, to writer: any BlobWriter, _ digests: BodyDigests, _ seal: Seal?
     ) async throws(CloudError) {
         guard let seal else { return try await writer.append(plain) { digests.update($0) } }
-        var buffer = plain
-        buffer.withUnsafeReadableBytes { digests.update($0) }
-        buffer.withUnsafeMutableReadableBytes { seal.cipher.apply($0) }
-        try await writer.append(buffer) { seal.atRest.update($0) }
+        let sealed = await seal.cipher.staged(plain) { digests.update($0) }
+        try await writer.append(sealed) { seal.atRest.update($0) }
     }
 
     /// Writes bytes in memory as a new blob.
@@ -296,7 +294,7 @@ struct Intake: Sendable {
                 while done < segment.length {
                     let count = min(2 * Self.batchSize, segment.length - done)
                     var buffer = try await blob.read(offset: segment.offset + done, length: count)
-                    if let opening { buffer.withUnsafeMutableReadableBytes { opening.apply($0) } }
+                    if let opening { buffer = await opening.staged(buffer) }
                     try await Self.append(buffer, to: writer, digests, seal)
                     reservation.written(count)
                     done += count

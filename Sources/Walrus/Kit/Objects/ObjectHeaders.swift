@@ -1,5 +1,6 @@
 import Daemon
 import Domain
+import Signing
 
 /// The headers of a PUT that belong to the object. Source: S3 API reference, PutObject; S3 User Guide, "Working with object metadata".
 enum ObjectHeaders {
@@ -17,6 +18,13 @@ enum ObjectHeaders {
     static func shown(_ name: String) -> String {
         if name.hasPrefix("x-amz-") { return name }
         return name.split(separator: "-").map { $0.prefix(1).uppercased() + $0.dropFirst() }.joined(separator: "-")
+    }
+
+    /// Metadata as a header may carry it: what is not ASCII as a word of RFC 2047.
+    /// Source: S3 User Guide, "Working with object metadata".
+    static func encoded(_ value: String) -> String {
+        guard value.utf8.contains(where: { $0 >= 0x80 }) else { return value }
+        return "=?UTF-8?B?\(Base64.encode(Array(value.utf8)))?="
     }
 
     /// - Throws: `MetadataTooLarge`, `InvalidStorageClass`, `InvalidTag`, and `NotImplemented` for what would be ignored otherwise

@@ -25,6 +25,8 @@ struct Dispatch: Sendable {
         case .putBucketVersioning: try await VersioningActions(core: core).putBucketVersioning(r)
         case .getObjectLockConfiguration: try await LockActions(core: core).getObjectLockConfiguration(r)
         case .putObjectLockConfiguration: try await LockActions(core: core).putObjectLockConfiguration(r)
+        case .restoreObject: try await RestoreActions(core: core).restoreObject(r)
+        case .getObjectTorrent: try await RestoreActions(core: core).getObjectTorrent(r)
         case .getObjectRetention: try await LockActions(core: core).getObjectRetention(r)
         case .putObjectRetention: try await LockActions(core: core).putObjectRetention(r)
         case .getObjectLegalHold: try await LockActions(core: core).getObjectLegalHold(r)

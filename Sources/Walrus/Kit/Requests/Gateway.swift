@@ -22,19 +22,13 @@ struct Gateway: Sendable {
         var operation = "Unknown"
         var reply: HTTPReply
         var refused: CloudError?
+        let trace = RequestTrace()
         do throws(CloudError) {
-            let target = try S3Target(rawPath: http.rawPath, host: http.headers.first("host"), domain: core.domain)
-            let query = try S3Query(raw: http.rawQuery)
-            let now = core.clock.now()
-            if FormUpload.isOne(http, target, query) {
-                operation = "PostObject"
-                reply = try await FormUpload(core: core).perform(http, target, now: now)
+            if let site = Website.bucket(http, core) {
+                operation = "Website"
+                reply = await Website(core: core).reply(http, bucket: site, trace)
             } else {
-                let requester = try await authenticate(http, target, query, now)
-                let request = S3Request(http: http, target: target, query: query, requester: requester, now: now)
-                let route = try Route(request)
-                operation = route.name
-                reply = try await Dispatch(core: core).perform(route, request)
+                reply = try await answer(http, trace, &operation)
             }
         } catch {
             refused = error
@@ -45,9 +39,30 @@ struct Gateway: Sendable {
         reply.headers.append(("Server", "Walrus"))
         if !reply.headers.contains(where: { $0.0 == "Date" }) { reply.headers.append(("Date", core.clock.now().httpDate)) }
         let seconds = Double(core.clock.monotonic() - began) / 1e9
+        await Aftermath(core: core).finish(&reply, http, trace, operation: operation, refused: refused, seconds: seconds)
         served.count(operation: operation, status: reply.status, seconds: seconds)
         log(http, operation, reply.status, seconds, refused)
         return reply
+    }
+
+    private func answer(_ http: HTTPRequest, _ trace: RequestTrace, _ operation: inout String) async throws(CloudError) -> HTTPReply {
+        let target = try S3Target(rawPath: http.rawPath, host: http.headers.first("host"), domain: core.domain)
+        let query = try S3Query(raw: http.rawQuery)
+        let now = core.clock.now()
+        if http.method == "OPTIONS" {
+            operation = "PreflightRequest"
+            return try await CORS.preflight(http, target, core)
+        }
+        if FormUpload.isOne(http, target, query) {
+            operation = "PostObject"
+            return try await FormUpload(core: core).perform(http, target, now: now)
+        }
+        let requester = try await authenticate(http, target, query, now)
+        trace.requester = requester.known
+        let request = S3Request(http: http, target: target, query: query, requester: requester, now: now, trace: trace)
+        let route = try Route(request)
+        operation = route.name
+        return try await Dispatch(core: core).perform(route, request)
     }
 
     private func log(_ http: HTTPRequest, _ operation: String, _ status: Int, _ seconds: Double, _ error: CloudError?) {

@@ -7,6 +7,7 @@ enum Route: Sendable, Equatable {
     case createBucket, deleteBucket, headBucket, listObjects, listObjectsV2, listObjectVersions, deleteObjects
     case getBucketLocation, getBucketACL, putBucketACL, getBucketVersioning, putBucketVersioning, listMultipartUploads
     case getObjectLockConfiguration, putObjectLockConfiguration
+    case restoreObject, getObjectTorrent
     case getObjectRetention, putObjectRetention, getObjectLegalHold, putObjectLegalHold
     case getBucketTagging, putBucketTagging, deleteBucketTagging, getBucketPolicyStatus
     case getConfiguration(ConfigurationKind), putConfiguration(ConfigurationKind), deleteConfiguration(ConfigurationKind)
@@ -142,6 +143,8 @@ enum Route: Sendable, Equatable {
         case ("PUT", "tagging"): return .putObjectTagging
         case ("DELETE", "tagging"): return .deleteObjectTagging
         case ("GET", "attributes"): return .getObjectAttributes
+        case ("POST", "restore"): return .restoreObject
+        case ("GET", "torrent"): return .getObjectTorrent
         case ("GET", "retention"): return .getObjectRetention
         case ("PUT", "retention"): return .putObjectRetention
         case ("GET", "legal-hold"): return .getObjectLegalHold

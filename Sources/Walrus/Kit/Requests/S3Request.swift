@@ -125,6 +125,8 @@ struct S3Request: Sendable {
     let query: S3Query
     let requester: Requester
     let now: Timestamp
+    /// What is learned on the way, for what is done after the answer.
+    var trace = RequestTrace()
     /// Set for the PUT that a POST form stands for.
     var form: FormSizes?
 
@@ -145,6 +147,11 @@ struct S3Request: Sendable {
     /// The version that the query names; `nil`: the current one. - Throws: `InvalidArgument`.
     func versionID() throws(CloudError) -> String? {
         try query["versionId"].map { text throws(CloudError) in try VersionID.parse(text) }
+    }
+
+    /// The same, with tags that came in the body.
+    func bringing(tags: [(name: String, value: String)]) -> S3Request {
+        S3Request(http: http, target: target, query: query, requester: requester.bringing(tags: tags), now: now, trace: trace)
     }
 
     /// The `If-…` headers. An HTTP date that cannot be read is no condition (RFC 9110 §13.1.3).

@@ -1,6 +1,7 @@
 import Daemon
 import Domain
 import Wire
+import Workflow
 
 /// Buckets as web sites, at `<bucket>.<website_domain>`: anonymous GET and HEAD, index and error documents, redirects.
 /// Source: S3 User Guide, "Hosting a static website using Amazon S3", "Website endpoints".

@@ -1,6 +1,7 @@
 import Daemon
 import Database
 import Domain
+import Logging
 import Synchronization
 import Workflow
 

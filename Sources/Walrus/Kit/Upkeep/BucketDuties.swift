@@ -7,25 +7,23 @@ import Workflow
 struct BucketDuties: Service {
     let core: WalrusCore
     let runtime: DaemonRuntime
-    let lifecycleDaySeconds: Int
-    let lifecyclePeriodSeconds: Int
-    let accessLogSeconds: Int
+    let options: BucketOptions
 
     /// Too high: events are told late; too low: idle work.
     static let notificationMilliseconds = 1000
 
     func run() async throws {
-        let calendar = LifecycleCalendar(day: Int64(lifecycleDaySeconds) * 1000)
+        let calendar = LifecycleCalendar(day: Int64(options.lifecycleDaySeconds) * 1000)
         let lifecycle = Lifecycle(core: core, calendar: calendar)
         let logs = AccessLogDelivery(core: core)
         let dropped = runtime.metrics.counter("karri_walrus_notifications_dropped_total", help: "notifications given up after a day")
         let notifications = NotificationDelivery(core: core, client: HTTPClient(), dropped: dropped)
         let applied = runtime.metrics.counter("karri_walrus_lifecycle_total", help: "things that lifecycle rules did")
         // A short day, as tests have it, wants a short period.
-        let period = min(lifecyclePeriodSeconds * 1000, max(500, lifecycleDaySeconds * 500))
+        let period = min(options.lifecyclePeriodSeconds * 1000, max(500, options.lifecycleDaySeconds * 500))
         let loops = [
             loop("walrus.lifecycle", period, applied) { await lifecycle.pass() },
-            loop("walrus.access-logs", accessLogSeconds * 1000, nil) { await logs.pass() },
+            loop("walrus.access-logs", options.accessLogSeconds * 1000, nil) { await logs.pass() },
             loop("walrus.notifications", Self.notificationMilliseconds, nil) { await notifications.pass() },
         ]
         await cancelWhenGracefulShutdown {
