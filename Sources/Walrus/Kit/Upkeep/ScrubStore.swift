@@ -14,7 +14,7 @@ extension SchemaStore {
         );
         -- One row: how far the pass under way has come (a 256th each), when it began and when one ended last.
         CREATE TABLE walrus.scrub (
-            only boolean PRIMARY KEY DEFAULT true CHECK (only),
+            solo boolean PRIMARY KEY DEFAULT true CHECK (solo),
             position integer NOT NULL,
             began bigint NOT NULL,
             ended bigint
@@ -50,7 +50,7 @@ enum ScrubStore {
         try t.execute(
             """
             INSERT INTO walrus.scrub (position, began, ended) VALUES ($1, $2, $3)
-            ON CONFLICT (only) DO UPDATE SET position = excluded.position, began = excluded.began, ended = excluded.ended
+            ON CONFLICT (solo) DO UPDATE SET position = excluded.position, began = excluded.began, ended = excluded.ended
             """, SQLValue(p.next), .timestamp(p.began), SQLValue(p.ended))
     }
 
