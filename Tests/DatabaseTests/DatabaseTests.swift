@@ -290,7 +290,10 @@ import Testing
         let pool = DatabasePool(url: server.url(), size: 1, name: "outage")
         defer { pool.close() }
         let error = await #expect(throws: CloudError.self) {
-            try await pool.transaction { _ in server.kill9() }
+            try await pool.transaction { t in
+                try t.script("CREATE TABLE x (id bigint)")
+                server.kill9()
+            }
         }
         #expect(error?.reason == .unavailable("The database"))
         #expect(error?.context.contains("outcome of a COMMIT is unknown") == true)

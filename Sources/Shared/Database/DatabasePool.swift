@@ -24,6 +24,8 @@ public final class DatabasePool: Sendable {
     private let size: Int
     private let queue = JobQueue<Job>()
     private let state = Mutex(State())
+    private let reading: StatementLane
+    private let writing: StatementLane
     /// `nil` for the ordinary pool, with its threads.
     private let inline: InlineConnection?
 
@@ -36,6 +38,8 @@ public final class DatabasePool: Sendable {
         self.size = max(1, size)
         self.name = name
         inline = nil
+        reading = StatementLane(.reading, url: url, name: name)
+        writing = StatementLane(.writing, url: url, name: name)
     }
 
     /// A pool of one connection and no thread: a transaction runs where it is called, before the call returns. Only for the simulation,
@@ -46,6 +50,8 @@ public final class DatabasePool: Sendable {
         size = 1
         self.name = name
         inline = InlineConnection(url: url, name: name, pause: pause)
+        reading = StatementLane(.reading, url: url, name: name)
+        writing = StatementLane(.writing, url: url, name: name)
     }
 
     /// Starts the threads; they connect at their first job. The first transaction starts a pool that is not started.
@@ -76,6 +82,8 @@ public final class DatabasePool: Sendable {
         }
         inline?.close()
         for job in queue.close() { job(nil) }
+        reading.close()
+        writing.close()
         for listener in listeners { listener.stop() }
     }
 
@@ -100,8 +108,28 @@ public final class DatabasePool: Sendable {
     /// A read-only transaction with one snapshot for all its statements.
     @discardableResult
     public func read<R: Sendable>(_ body: @escaping @Sendable (Transaction) throws -> R) async throws(CloudError) -> R {
-        try await submit("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY", body)
+        try await submit(Self.readingBegin, body)
     }
+
+    /// One reading statement by itself, without a transaction around it: the cheap way for questions that one statement answers. Those that
+    /// are asked at the same time go to the server together. It sees everything that was committed before the call.
+    /// - Throws: as `transaction`; a statement that writes is `.bug`.
+    public func query(_ sql: String, _ parameters: SQLValue...) async throws(CloudError) -> Rows {
+        if inline != nil { return try await read { try $0.execute(sql, parameters: parameters) } }
+        return try await reading.submit(sql, parameters, order: [])
+    }
+
+    /// One writing statement with a commit that it shares with others that come at the same time: each has its own outcome, and all are on
+    /// stable storage when it returns. A statement that fails takes nobody with it.
+    /// - Parameter order: statements in one commit run in this order (a key, say), so that two batches do not wait for each other in a
+    ///   circle.
+    /// - Throws: as `transaction` with `.readCommitted`.
+    public func shared(_ sql: String, order: [UInt8], _ parameters: [SQLValue]) async throws(CloudError) -> Rows {
+        if inline != nil { return try await transaction(isolation: .readCommitted) { try $0.execute(sql, parameters: parameters) } }
+        return try await writing.submit(sql, parameters, order: order)
+    }
+
+    private static let readingBegin = "BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY"
 
     private func submit<R: Sendable>(
         _ begin: String, _ body: @escaping @Sendable (Transaction) throws -> R
@@ -137,7 +165,7 @@ public final class DatabasePool: Sendable {
         var attempt = 0
         while true {
             attempt += 1
-            try open(begin, connection)
+            connection.begin(begin)
             let outcome: Result<R, CloudError>
             do {
                 outcome = .success(try body(Transaction(connection: connection)))
@@ -150,7 +178,7 @@ public final class DatabasePool: Sendable {
             switch outcome {
             case .success(let value):
                 do throws(CloudError) {
-                    if try connection.commit() { return value }
+                    if try connection.commit(isReading: begin == readingBegin) { return value }
                     // The closure swallowed a statement's error: nothing was committed, and it must not look as if it were.
                     failure = .bug("a transaction went on after a failed statement; use Transaction.attempt")
                 } catch {
@@ -174,22 +202,8 @@ public final class DatabasePool: Sendable {
         }
     }
 
-    /// Opens a transaction, connecting (again) where needed: a connection that died while it was idle is noticed here, and nothing is lost.
-    private static func open(_ begin: String, _ connection: Connection) throws(CloudError) {
-        for isLastTry in [false, true] {
-            let isFresh = !connection.isConnected
-            if isFresh { try connection.connect() }
-            do throws(CloudError) {
-                return try connection.begin(begin)
-            } catch {
-                connection.disconnect()
-                if isLastTry || isFresh { throw error }
-            }
-        }
-    }
-
     /// Colliding transactions must not collide again in step: thread ids and the clock's nanoseconds are random enough for that.
-    private static func pause(_ attempt: Int) {
+    static func pause(_ attempt: Int) {
         var now = timespec()
         clock_gettime(CLOCK_MONOTONIC, &now)
         let ceiling = 1000 << min(attempt, 6)

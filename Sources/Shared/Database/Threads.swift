@@ -50,6 +50,24 @@ final class JobQueue<Job: Sendable>: @unchecked Sendable {
         return job
     }
 
+    /// Waits for a job, and takes with it what else is there. Empty when the queue is closed.
+    func popSome(limit: Int) -> [Job] {
+        pthread_mutex_lock(lock)
+        defer { pthread_mutex_unlock(lock) }
+        while head == jobs.count, !closed { pthread_cond_wait(condition, lock) }
+        let count = min(limit, jobs.count - head)
+        let some = Array(jobs[head..<head + count])
+        head += count
+        if head == jobs.count {
+            jobs.removeAll(keepingCapacity: true)
+            head = 0
+        } else if head >= 1024 {
+            jobs.removeFirst(head)
+            head = 0
+        }
+        return some
+    }
+
     /// No more jobs. - Returns: those that nobody has taken yet.
     func close() -> [Job] {
         pthread_mutex_lock(lock)

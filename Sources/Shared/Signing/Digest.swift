@@ -5,13 +5,14 @@ import Synchronization
 /// WS-Security clients are made of them; nothing new is to use them.
 public enum Digest {
     public enum Algorithm: Sendable, Hashable, CaseIterable {
-        case md5, sha1, sha256
+        case md5, sha1, sha256, sha512
         /// Bytes of the digest.
         public var length: Int {
             switch self {
             case .md5: 16
             case .sha1: 20
             case .sha256: 32
+            case .sha512: 64
             }
         }
     }
@@ -22,6 +23,8 @@ public enum Digest {
     public static func sha1(_ bytes: some Collection<UInt8>) -> [UInt8] { digest(bytes, .sha1) }
     /// 32 bytes.
     public static func sha256(_ bytes: some Collection<UInt8>) -> [UInt8] { digest(bytes, .sha256) }
+    /// 64 bytes.
+    public static func sha512(_ bytes: some Collection<UInt8>) -> [UInt8] { digest(bytes, .sha512) }
 
     public static func digest(_ bytes: some Collection<UInt8>, _ algorithm: Algorithm) -> [UInt8] {
         let whole: [UInt8]?? = bytes.withContiguousStorageIfAvailable { digest(UnsafeRawBufferPointer($0), algorithm) }
@@ -114,11 +117,13 @@ struct DigestTable: @unchecked Sendable {
     private let md5: OpaquePointer?
     private let sha1: OpaquePointer?
     private let sha256: OpaquePointer?
+    private let sha512: OpaquePointer?
 
     private init() {
         md5 = EVP_MD_fetch(nil, "MD5", nil)
         sha1 = EVP_MD_fetch(nil, "SHA1", nil)
         sha256 = EVP_MD_fetch(nil, "SHA256", nil)
+        sha512 = EVP_MD_fetch(nil, "SHA512", nil)
     }
 
     func method(_ algorithm: Digest.Algorithm) -> OpaquePointer? {
@@ -126,6 +131,7 @@ struct DigestTable: @unchecked Sendable {
         case .md5: md5
         case .sha1: sha1
         case .sha256: sha256
+        case .sha512: sha512
         }
     }
 }

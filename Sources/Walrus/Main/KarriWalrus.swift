@@ -7,7 +7,7 @@ import WalrusKit
 @main struct KarriWalrus: DaemonProgram {
     static let name = "karri-walrus"
     static let abstract = "Walrus: the object store (S3)"
-    static var extraCommands: [any AsyncParsableCommand.Type] { [FsckCommand.self] }
+    static var extraCommands: [any AsyncParsableCommand.Type] { [FsckCommand.self, QuotaCommand.self] }
 
     static func services(_ configuration: WalrusConfiguration, _ runtime: DaemonRuntime) async throws -> [any Service] {
         try await WalrusService.make(configuration, runtime).services

@@ -22,6 +22,7 @@ public final class HTTPServer: Service {
     private let name: String
     private let admin: AdminEndpoints?
     private let trustsRequestID: Bool
+    private let onEventLoop: Bool
     private let bindRetryMilliseconds: Int?
     private let handler: @Sendable (HTTPRequest) async -> HTTPReply
     private struct Bound: Sendable {
@@ -36,10 +37,11 @@ public final class HTTPServer: Service {
     ///   - name: of the listener, in logs, metrics and `/health`.
     ///   - admin: answers `GET /metrics` and `GET /health` here; nil where these paths belong to somebody else (S3 buckets).
     ///   - trustsRequestID: take `X-Request-Id` from the peer (internal listeners).
+    ///   - onEventLoop: run the handler on the connection's event loop, for handlers that never block (see `LoopExecutor`).
     ///   - bindRetryMilliseconds: keep trying to bind at this interval (an address that is not there yet); nil: fail at once.
     public init(
         address: String, port: Int, tls: ServerTLS? = nil, limits: HTTPLimits = HTTPLimits(), runtime: DaemonRuntime, name: String,
-        admin: AdminEndpoints? = nil, trustsRequestID: Bool = false, bindRetryMilliseconds: Int? = nil,
+        admin: AdminEndpoints? = nil, trustsRequestID: Bool = false, onEventLoop: Bool = false, bindRetryMilliseconds: Int? = nil,
         handler: @escaping @Sendable (HTTPRequest) async -> HTTPReply
     ) {
         self.address = address
@@ -50,6 +52,7 @@ public final class HTTPServer: Service {
         self.name = name
         self.admin = admin
         self.trustsRequestID = trustsRequestID
+        self.onEventLoop = onEventLoop
         self.bindRetryMilliseconds = bindRetryMilliseconds
         self.handler = handler
         // A listener that waits for its address must not keep the daemon from being ready.
@@ -92,8 +95,8 @@ public final class HTTPServer: Service {
         logger.logLevel = runtime.logger.logLevel
         logger[metadataKey: "listener"] = "\(name)"
         let connection = ServerConnection(
-            limits: limits, isTLS: tls != nil, admin: admin, trustsRequestID: trustsRequestID, random: runtime.random, clock: runtime.clock,
-            statistics: ListenerStatistics(runtime.metrics, listener: name), handler: handler)
+            limits: limits, isTLS: tls != nil, admin: admin, trustsRequestID: trustsRequestID, onEventLoop: onEventLoop,
+            random: runtime.random, clock: runtime.clock, statistics: ListenerStatistics(runtime.metrics, listener: name), handler: handler)
         let configuration = ServerConfiguration(
             address: .hostname(address, port: port), backlog: 512,
             availableConnectionsDelegate: MaximumAvailableConnections(limits.connections, logger: logger))

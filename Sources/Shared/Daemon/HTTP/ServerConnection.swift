@@ -32,6 +32,8 @@ struct ServerConnection: ServerChildChannel {
     let isTLS: Bool
     let admin: AdminEndpoints?
     let trustsRequestID: Bool
+    /// The handler runs on the connection's event loop (see `LoopExecutor`).
+    let onEventLoop: Bool
     let random: any Workflow.Random
     let clock: any Workflow.Clock
     let statistics: ListenerStatistics
@@ -61,6 +63,11 @@ struct ServerConnection: ServerChildChannel {
     }
 
     func handle(value: Value, logger: Logger) async {
+        guard onEventLoop else { return await converse(value, logger) }
+        await withTaskExecutorPreference(LoopExecutor(value.channel.eventLoop)) { await converse(value, logger) }
+    }
+
+    private func converse(_ value: Value, _ logger: Logger) async {
         let peer = value.channel.remoteAddress?.ipAddress ?? ""
         let isWelcome = peers.enter(peer, limit: limits.connectionsPerPeer)
         defer { peers.leave(peer) }
@@ -141,12 +148,14 @@ struct ServerConnection: ServerChildChannel {
             .write(reply, keepAlive: keep)
         let seconds = Double(clock.monotonic() - started) / 1e9
         statistics.count(status: reply.status, seconds: seconds)
-        logger.debug(
-            "request",
-            metadata: [
-                "request_id": "\(id)", "method": "\(head.method.rawValue)", "path": "\(request.rawPath)", "status": "\(reply.status)",
-                "peer": "\(peer.address)", "seconds": "\(seconds)",
-            ])
+        if logger.logLevel <= .debug {
+            logger.debug(
+                "request",
+                metadata: [
+                    "request_id": "\(id)", "method": "\(head.method.rawValue)", "path": "\(request.rawPath)", "status": "\(reply.status)",
+                    "peer": "\(peer.address)", "seconds": "\(seconds)",
+                ])
+        }
         if keep, rest != .nothing { try await drain(reader) }
         return keep
     }
@@ -202,13 +211,21 @@ struct ServerConnection: ServerChildChannel {
 
     /// As AWS writes request ids: the form of a UUID.
     static func requestID(_ random: any Workflow.Random) -> String {
-        let hex = Hex.encode(random.bytes(16))
-        var out = ""
-        for (index, c) in hex.enumerated() {
-            if [8, 12, 16, 20].contains(index) { out.append("-") }
-            out.append(c)
+        let bytes = random.bytes(16)
+        return String(unsafeUninitializedCapacity: 36) { out in
+            var at = 0
+            for (index, byte) in bytes.enumerated() {
+                if index == 4 || index == 6 || index == 8 || index == 10 {
+                    out[at] = 0x2d
+                    at += 1
+                }
+                for nibble in [byte >> 4, byte & 15] {
+                    out[at] = nibble < 10 ? 0x30 + nibble : 0x57 + nibble
+                    at += 1
+                }
+            }
+            return at
         }
-        return out
     }
 
     static func isSound(requestID: String) -> Bool {

@@ -1,4 +1,5 @@
 import Domain
+import Synchronization
 
 /// The texts of AWS Signature Version 4 (AWS General Reference, "Signature Version 4 signing process"), used by verifier and signer
 /// alike.
@@ -18,7 +19,24 @@ enum CanonicalV4 {
         "\(algorithm)\n\(date)\n\(scope)\n\(Hex.encode(Digest.sha256(canonicalRequest.utf8)))"
     }
 
+    /// Keys of a day's callers, so that each request needs one HMAC and not five.
+    private static let recentKeys = Mutex<[SigningScope: [UInt8]]>([:])
+    /// Too low: busy servers with many callers derive again; too high: memory.
+    private static let recentLimit = 256
+    private struct SigningScope: Hashable { let secret, day, region, service: String }
+
     static func signingKey(secret: String, day: String, region: String, service: String) -> [UInt8] {
+        let scope = SigningScope(secret: secret, day: day, region: region, service: service)
+        if let known = recentKeys.withLock({ $0[scope] }) { return known }
+        let key = derivedKey(secret: secret, day: day, region: region, service: service)
+        recentKeys.withLock { keys in
+            if keys.count >= recentLimit { keys = [:] }
+            keys[scope] = key
+        }
+        return key
+    }
+
+    private static func derivedKey(secret: String, day: String, region: String, service: String) -> [UInt8] {
         let dayKey = HMAC.sha256(key: Array("AWS4\(secret)".utf8), day.utf8)
         let regionKey = HMAC.sha256(key: dayKey, region.utf8)
         let serviceKey = HMAC.sha256(key: regionKey, service.utf8)

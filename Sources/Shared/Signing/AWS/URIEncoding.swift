@@ -8,6 +8,7 @@ enum URIEncoding {
 
     static func encode(_ bytes: some Sequence<UInt8>, keepingSlash: Bool = false) -> String {
         var out: [UInt8] = []
+        out.reserveCapacity(bytes.underestimatedCount + 16)
         for c in bytes {
             if isUnreserved(c) || (keepingSlash && c == 0x2f) {
                 out.append(c)

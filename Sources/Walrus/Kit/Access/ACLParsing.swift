@@ -8,6 +8,10 @@ enum ACLParsing {
         ("x-amz-grant-write-acp", .writeACP), ("x-amz-grant-full-control", .fullControl),
     ]
 
+    static func hasHeaders(_ r: S3Request) -> Bool {
+        r.header("x-amz-acl") != nil || grantHeaders.contains { r.header($0.0) != nil }
+    }
+
     /// - Returns: `nil` when the headers say nothing of an ACL.
     /// - Throws: `InvalidRequest` for both ways at once, `InvalidArgument`.
     static func fromHeaders(_ r: S3Request, owner: String, bucketOwner: String) throws(CloudError) -> AccessControlList? {

@@ -65,18 +65,29 @@ public struct AccessControlList: Sendable, Equatable {
         }
     }
 
+    /// By which kind of grant somebody has a permission.
+    enum Reach: Sendable, Equatable { case anyone, authenticated, named }
+
+    /// The widest grant of a permission that reaches the caller; `nil`: none.
     /// - Parameter caller: canonical id; `nil` for an anonymous request.
-    public func allows(_ permission: Permission, caller: String?) -> Bool {
-        grants.contains { grant in
-            guard grant.permission == permission || grant.permission == .fullControl else { return false }
+    func grantee(_ permission: Permission, caller: String?) -> Reach? {
+        var reach: Reach?
+        for grant in grants where grant.permission == permission || grant.permission == .fullControl {
             switch grant.grantee {
-            case .canonicalUser(let id): return id == caller
-            case .allUsers: return true
-            case .authenticatedUsers: return caller != nil
-            case .logDelivery: return false
+            case .allUsers: return .anyone
+            case .authenticatedUsers: if caller != nil { reach = .authenticated }
+            case .canonicalUser(let id): if id == caller, reach == nil { reach = .named }
+            case .logDelivery: continue
             }
         }
+        return reach
     }
+
+    /// - Parameter caller: canonical id; `nil` for an anonymous request.
+    public func allows(_ permission: Permission, caller: String?) -> Bool { grantee(permission, caller: caller) != nil }
+
+    /// Grants something to everybody, or to everybody with an account. Source: S3 User Guide, "The meaning of public".
+    var isPublic: Bool { grants.contains { $0.grantee == .allUsers || $0.grantee == .authenticatedUsers } }
 
     /// For the database: `PERMISSION grantee` each.
     public var stored: [String] {

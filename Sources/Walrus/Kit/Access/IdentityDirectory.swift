@@ -23,12 +23,16 @@ struct IdentityDirectory: RequesterDirectory {
     func requester(accessKeyID: String) async throws(CloudError) -> (secret: String, requester: KnownRequester)? {
         guard let credential = try await store.credential(accessKeyID: accessKeyID) else { return nil }
         let caller = credential.caller
+        let principal = caller.principal
         let requester = KnownRequester(
-            accountID: caller.principal.accountID, canonicalID: caller.principal.canonicalUserID, arn: caller.principal.arn,
-            isRoot: caller.principal.isRoot, isSystem: caller.principal.isSystem
-        ) { (action: String, resource: String) throws(CloudError) in
-            try Authorizer.allow(caller, action: action, resource: resource)
-        }
+            accountID: principal.accountID, canonicalID: principal.canonicalUserID, arn: principal.arn,
+            isRoot: principal.isRoot, isSystem: principal.isSystem,
+            facts: [
+                "aws:username": principal.isRoot ? [] : [principal.userName], "aws:userid": [principal.userID],
+                "aws:PrincipalArn": [principal.arn], "aws:PrincipalAccount": [principal.accountID],
+                "aws:PrincipalType": [principal.isRoot ? "Account" : "User"],
+            ],
+            decide: { Authorizer.decide(caller, action: $0, resource: $1, context: $2) })
         return (credential.secret, requester)
     }
 

@@ -10,8 +10,15 @@ struct KnownRequester: Sendable {
     let isRoot: Bool
     /// The cloud itself: may read and write all buckets, for images and snapshots.
     let isSystem: Bool
-    /// What the requester's own policies say. Throws `.forbidden`.
-    let allow: @Sendable (_ action: String, _ resource: String) throws(CloudError) -> Void
+    /// What statements with conditions may ask about the requester (`aws:username`, `aws:PrincipalArn`, …).
+    let facts: [String: [String]]
+    /// Whether `decide` may look at the request's context: roots have no policies of their own.
+    var needsContext: Bool { !isRoot && !isSystem }
+    /// What the requester's own policies say.
+    let decide: @Sendable (_ action: String, _ resource: String, _ context: PolicyContext) -> PolicyDecision
+
+    /// As policies of buckets see it.
+    var principal: PolicyPrincipal { PolicyPrincipal(accountID: accountID, arn: arn, canonicalUserID: canonicalID) }
 }
 
 /// Where access keys and accounts are looked up.

@@ -43,24 +43,32 @@ struct BucketActions: Sendable {
         let name = try r.bucketName()
         try BucketRules.checkName(name)
         let known = try Authorization.account(r.requester, "s3:CreateBucket", "arn:aws:s3:::\(name)")
-        if r.header("x-amz-bucket-object-lock-enabled")?.lowercased() == "true" {
-            throw S3Failure.notImplemented("A header you provided implies functionality that is not implemented: object lock")
-        }
-        if let ownership = r.header("x-amz-object-ownership"), ownership != "ObjectWriter" {
-            guard ["BucketOwnerPreferred", "BucketOwnerEnforced"].contains(ownership) else {
-                throw S3Failure.invalidArgument("Invalid x-amz-object-ownership header: \(ownership)")
-            }
-            throw S3Failure.notImplemented("A header you provided implies functionality that is not implemented: ownership \(ownership)")
-        }
+        let isLocked = r.header("x-amz-bucket-object-lock-enabled")?.lowercased() == "true"
+        let ownership = try ownership(r)
         let body = try await r.document(limit: 64 * 1024)
-        if !body.isEmpty { try checkLocation(try S3Document.parse(body, root: "CreateBucketConfiguration")) }
+        let configuration = body.isEmpty ? nil : try S3Document.parse(body, root: "CreateBucketConfiguration")
+        if let configuration { try checkLocation(configuration) }
         let acl =
             try ACLParsing.fromHeaders(r, owner: known.canonicalID, bucketOwner: known.canonicalID)
             ?? AccessControlList([.init(.canonicalUser(known.canonicalID), .fullControl)])
+        if ownership == .bucketOwnerEnforced { try ConfigurationActions.requireOwnerOnly(acl, known.canonicalID) }
+        let blocked = core.newBuckets.blocksPublicAccess ? PublicAccessBlock(all: true) : nil
+        guard blocked == nil || !acl.isPublic else {
+            throw S3Failure.named(
+                "InvalidBucketAclWithBlockPublicAccessError", 400, "Bucket cannot have public ACLs set with BlockPublicAccess enabled")
+        }
         try await core.checkGrantees(acl)
         let (region, now) = (core.region, r.now)
-        let (bucket, made) = try await core.pool.transaction {
-            try BucketStore.bucketCreate($0, name: name, account: known.accountID, region: region, now: now, acl: acl)
+        let (bucket, made) = try await core.pool.transaction { t in
+            let result = try BucketStore.bucketCreate(t, name: name, account: known.accountID, region: region, now: now, acl: acl)
+            if result.made {
+                if isLocked { try VersionStore.bucketStartLocked(t, result.bucket.id) }
+                if let ownership { try ConfigurationStore.configurationPut(t, result.bucket.id, .ownership, ownership.document, now: now) }
+                if let blocked {
+                    try ConfigurationStore.configurationPut(t, result.bucket.id, .publicAccessBlock, blocked.document, now: now)
+                }
+            }
+            return result
         }
         if !made {
             guard bucket.account == known.accountID else {
@@ -70,10 +78,25 @@ struct BucketActions: Sendable {
                         + "Please select a different name and try again."
                 )
             }
+            // A request that names no region means S3's first one, where to make one's own bucket again is no error.
+            if configuration?.first("LocationConstraint") == nil, bucket.acl == acl {
+                return HTTPReply(status: 200, headers: [("Location", "/\(name)")])
+            }
             throw S3Failure.named(
                 "BucketAlreadyOwnedByYou", 409, "Your previous request to create the named bucket succeeded and you already own it.")
         }
         return HTTPReply(status: 200, headers: [("Location", "/\(name)")])
+    }
+
+    /// What the new bucket gets; `nil`: nothing is written down, which means ObjectWriter.
+    private func ownership(_ r: S3Request) throws(CloudError) -> ObjectOwnership? {
+        guard let text = r.header("x-amz-object-ownership") else {
+            return core.newBuckets.ownership == .objectWriter ? nil : core.newBuckets.ownership
+        }
+        guard let ownership = ObjectOwnership(rawValue: text) else {
+            throw S3Failure.invalidArgument("Invalid x-amz-object-ownership header: \(text)")
+        }
+        return ownership
     }
 
     /// A bucket is in our region; a constraint that says another one is an error of the client's configuration. Old clients send `EU` or
@@ -118,7 +141,9 @@ struct BucketActions: Sendable {
         let bucket = try await core.bucket(r)
         try Authorization.bucket(r.requester, bucket, "s3:GetBucketAcl", .readACP)
         let owner = try await core.owner(bucket.account)
-        let body = S3Document.accessControl(owner, bucket.acl, names: try await core.grantees(bucket.acl))
+        let isEnforced = try bucket.loaded().ownership == .bucketOwnerEnforced
+        let acl = isEnforced ? AccessControlList([.init(.canonicalUser(owner.id), .fullControl)]) : bucket.acl
+        let body = S3Document.accessControl(owner, acl, names: try await core.grantees(acl))
         return HTTPReply(status: 200, headers: [("Content-Type", "application/xml")], body: .bytes(body))
     }
 
@@ -135,16 +160,14 @@ struct BucketActions: Sendable {
             guard !body.isEmpty else { throw S3Failure.named("MissingSecurityHeader", 400, "Your request was missing a required header") }
             acl = try ACLParsing.fromDocument(body, owner: owner.id)
         }
+        if try bucket.loaded().ownership == .bucketOwnerEnforced {
+            try NewObjectRights.requireNoEffect(r, acl, owner.id)
+            return HTTPReply(status: 200)
+        }
         try await core.checkGrantees(acl)
+        try NewObjectRights.admitPublic(acl, bucket)
         try await core.pool.transaction(isolation: .readCommitted) { try BucketStore.bucketSetACL($0, bucket.id, acl) }
         return HTTPReply(status: 200)
-    }
-
-    /// Versioning has never been switched on: S3 answers an empty document then.
-    func getBucketVersioning(_ r: S3Request) async throws(CloudError) -> HTTPReply {
-        let bucket = try await core.bucket(r)
-        try Authorization.bucket(r.requester, bucket, "s3:GetBucketVersioning", nil)
-        return S3Document.reply("VersioningConfiguration") { _ in }
     }
 
     func getBucketTagging(_ r: S3Request) async throws(CloudError) -> HTTPReply {
@@ -167,35 +190,5 @@ struct BucketActions: Sendable {
         try Authorization.bucket(r.requester, bucket, "s3:PutBucketTagging", nil)
         try await core.pool.transaction(isolation: .readCommitted) { try BucketStore.bucketSetTags($0, bucket.id, []) }
         return HTTPReply(status: 204)
-    }
-
-    func getAbsentConfiguration(_ r: S3Request, _ name: String) async throws(CloudError) -> HTTPReply {
-        let bucket = try await core.bucket(r)
-        try Authorization.bucket(r.requester, bucket, Self.action(name), nil)
-        switch AbsentConfiguration.answers[name] {
-        case .error(let code, let message)?: throw S3Failure.named(code, 404, message)
-        case .document(let root, let element)?:
-            return S3Document.reply(root) { xml in if let element { xml.element(element.0, element.1) } }
-        case nil: throw .bug("no answer for \(name)")
-        }
-    }
-
-    private static func action(_ name: String) -> String {
-        switch name {
-        case "accelerate": "s3:GetAccelerateConfiguration"
-        case "cors": "s3:GetBucketCORS"
-        case "encryption": "s3:GetEncryptionConfiguration"
-        case "lifecycle": "s3:GetLifecycleConfiguration"
-        case "logging": "s3:GetBucketLogging"
-        case "notification": "s3:GetBucketNotification"
-        case "object-lock": "s3:GetBucketObjectLockConfiguration"
-        case "ownershipControls": "s3:GetBucketOwnershipControls"
-        case "policyStatus": "s3:GetBucketPolicyStatus"
-        case "publicAccessBlock": "s3:GetBucketPublicAccessBlock"
-        case "replication": "s3:GetReplicationConfiguration"
-        case "requestPayment": "s3:GetBucketRequestPayment"
-        case "website": "s3:GetBucketWebsite"
-        default: "s3:GetBucketPolicy"
-        }
     }
 }

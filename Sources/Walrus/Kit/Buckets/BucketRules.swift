@@ -9,10 +9,25 @@ public struct BucketRecord: Sendable, Equatable {
     public let created: Timestamp
     public var acl: AccessControlList
     public var tags: [(name: String, value: String)]
+    public var versioning: Versioning = .off
+    /// Object Lock is on, and this is its default; `nil`: off.
+    public var lock: BucketLock?
+    /// Changes with every change of a configuration; 0: there never was one.
+    public var configVersion: Int64 = 0
+    /// Its configurations; `nil` until `WalrusCore` has looked at them. Rights cannot be decided without.
+    var settings: BucketSettings?
+
+    func loaded() throws(CloudError) -> BucketSettings {
+        if let settings { return settings }
+        throw .bug("the configurations of bucket \(name) were not looked at")
+    }
+
+    /// A version's id as answers tell it: not in buckets that were never versioned.
+    func shown(_ version: String) -> String? { versioning == .off ? nil : version }
 
     public static func == (a: Self, b: Self) -> Bool {
         a.id == b.id && a.name == b.name && a.account == b.account && a.region == b.region && a.created == b.created && a.acl == b.acl
-            && ObjectAttributes.flat(a.tags) == ObjectAttributes.flat(b.tags)
+            && a.versioning == b.versioning && a.lock == b.lock && ObjectAttributes.flat(a.tags) == ObjectAttributes.flat(b.tags)
     }
 }
 

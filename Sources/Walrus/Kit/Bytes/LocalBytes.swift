@@ -15,16 +15,32 @@ public final class LocalBytes: ObjectBytes {
     private let pool: NIOThreadPool
     private let incomingDescriptor: Int32
     private let lockDescriptor: Int32
+    private let disk: any DiskCalls
     private let live = Mutex<Set<String>>([])
 
     /// Makes the folders, and takes the store's lock.
-    /// - Parameter exclusive: false: beside the process that holds the store, for reading only (`fsck`).
+    /// - Parameters:
+    ///   - exclusive: false: beside the process that holds the store, for reading only (`fsck`).
+    ///   - disk: the calls that change the disk; tests record them.
     /// - Throws: `.unavailable` when another process holds the store, or the folder cannot be used.
-    public init(root: String, pool: NIOThreadPool, exclusive: Bool = true) throws(CloudError) {
+    public convenience init(root: String, pool: NIOThreadPool, exclusive: Bool = true) throws(CloudError) {
+        try self.init(root: root, pool: pool, exclusive: exclusive, disk: SystemDisk())
+    }
+
+    init(root: String, pool: NIOThreadPool, exclusive: Bool = true, disk: any DiskCalls) throws(CloudError) {
         self.root = root
         self.pool = pool
+        self.disk = disk
         for folder in [root, root + "/incoming", root + "/objects"] where mkdir(folder, 0o700) != 0 && errno != EEXIST {
             throw CloudError(.unavailable("data_dir \(folder)"), "cannot make the folder \(folder): \(Self.errorText(errno))")
+        }
+        // A first start that loses its folders to a power cut would lose with them what was stored in them.
+        for folder in [root.folder, root] {
+            let descriptor = Glibc.open(folder.isEmpty ? "/" : folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC)
+            let isDone = descriptor >= 0 && fsync(descriptor) == 0
+            let reason = Self.errorText(errno)
+            if descriptor >= 0 { close(descriptor) }
+            guard isDone else { throw CloudError(.unavailable("data_dir \(root)"), context: "cannot sync \(folder): \(reason)") }
         }
         lockDescriptor = Glibc.open(root + "/lock", O_RDWR | O_CREAT | O_CLOEXEC, 0o600)
         guard lockDescriptor >= 0 else {
@@ -59,10 +75,10 @@ public final class LocalBytes: ObjectBytes {
         let path = incomingPath(id)
         live.withLock { _ = $0.insert(id.text) }
         do {
-            return try await run { [pool, incomingDescriptor] in
-                let descriptor = Glibc.open(path, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0o600)
+            return try await run { [pool, disk, incomingDescriptor] in
+                let descriptor = disk.create(path)
                 guard descriptor >= 0 else { throw Self.failure("create", path) }
-                return LocalBlobWriter(path: path, descriptor: descriptor, folder: incomingDescriptor, pool: pool) { [self] in
+                return LocalBlobWriter(path: path, descriptor: descriptor, folder: incomingDescriptor, pool: pool, disk: disk) { [self] in
                     live.withLock { _ = $0.remove(id.text) }
                 }
             }
@@ -75,14 +91,14 @@ public final class LocalBytes: ObjectBytes {
     public func settle(_ id: BlobID) async throws(CloudError) {
         let from = incomingPath(id)
         let to = settledPath(id)
-        try await run { [root] in
-            if rename(from, to) == 0 { return }
+        try await run { [root, disk] in
+            if disk.rename(from, to) == 0 { return }
             guard errno == ENOENT else { throw Self.failure("rename", from) }
             // Either the fan-out folder is not there yet, or the blob is settled already.
             let first = root + "/objects/" + id.text.prefix(2)
             let second = first + "/" + id.text.dropFirst(2).prefix(2)
-            for folder in [first, second] where mkdir(folder, 0o700) != 0 && errno != EEXIST { throw Self.failure("mkdir", folder) }
-            if rename(from, to) == 0 || (errno == ENOENT && access(to, F_OK) == 0) { return }
+            for folder in [first, second] where disk.makeFolder(folder) != 0 && errno != EEXIST { throw Self.failure("mkdir", folder) }
+            if disk.rename(from, to) == 0 || (errno == ENOENT && access(to, F_OK) == 0) { return }
             throw Self.failure("rename", from)
         }
     }
@@ -109,12 +125,12 @@ public final class LocalBytes: ObjectBytes {
 
     public func remove(_ ids: [BlobID]) async throws(CloudError) {
         let paths = ids.map { (incomingPath($0), settledPath($0)) }
-        try await run { [root] in
+        try await run { [disk] in
             var folders: Set<String> = []
             for (incoming, settled) in paths {
                 for path in [incoming, settled] {
-                    if unlink(path) == 0 {
-                        folders.insert(String(path[..<(path.lastIndex(of: "/") ?? path.startIndex)]))
+                    if disk.unlink(path) == 0 {
+                        folders.insert(path.folder)
                     } else if errno != ENOENT {
                         throw Self.failure("unlink", path)
                     }
@@ -124,9 +140,8 @@ public final class LocalBytes: ObjectBytes {
                 let descriptor = Glibc.open(folder, O_RDONLY | O_DIRECTORY | O_CLOEXEC)
                 guard descriptor >= 0 else { throw Self.failure("open", folder) }
                 defer { close(descriptor) }
-                guard fsync(descriptor) == 0 else { throw Self.failure("fsync", folder) }
+                guard disk.syncFolder(descriptor, folder) == 0 else { throw Self.failure("fsync", folder) }
             }
-            _ = root
         }
     }
 
@@ -211,11 +226,16 @@ final class LocalBlobWriter: BlobWriter {
     private let path: String
     private let folder: Int32
     private let pool: NIOThreadPool
+    private let disk: any DiskCalls
     private let release: @Sendable () -> Void
     /// The open file, -1 after the end. One task uses the writer, but its closures run on pool threads.
     private let descriptor: Mutex<Int32>
 
-    init(path: String, descriptor: Int32, folder: Int32, pool: NIOThreadPool, release: @escaping @Sendable () -> Void) {
+    init(
+        path: String, descriptor: Int32, folder: Int32, pool: NIOThreadPool, disk: any DiskCalls,
+        release: @escaping @Sendable () -> Void
+    ) {
+        self.disk = disk
         self.path = path
         self.descriptor = Mutex(descriptor)
         self.folder = folder
@@ -228,7 +248,7 @@ final class LocalBlobWriter: BlobWriter {
         // Dropped without an end (the task was cancelled): the name must not stay.
         if open >= 0 {
             close(open)
-            unlink(path)
+            _ = disk.unlink(path)
             release()
         }
     }
@@ -239,7 +259,7 @@ final class LocalBlobWriter: BlobWriter {
                 observer(raw)
                 var at = 0
                 while at < raw.count {
-                    let n = write(descriptor, raw.baseAddress! + at, raw.count - at)
+                    let n = self.disk.write(descriptor, UnsafeRawBufferPointer(rebasing: raw[at...]))
                     if n < 0 {
                         if errno == EINTR { continue }
                         throw LocalBytes.failure("write", self.path)
@@ -252,8 +272,8 @@ final class LocalBlobWriter: BlobWriter {
 
     func makeDurable() async throws(CloudError) {
         try await run { descriptor in
-            guard fdatasync(descriptor) == 0 else { throw LocalBytes.failure("fdatasync", self.path) }
-            guard fsync(self.folder) == 0 else { throw LocalBytes.failure("fsync", "incoming") }
+            guard self.disk.sync(descriptor) == 0 else { throw LocalBytes.failure("fdatasync", self.path) }
+            guard self.disk.syncFolder(self.folder, self.path.folder) == 0 else { throw LocalBytes.failure("fsync", "incoming") }
         }
         let open = descriptor.withLock { d in
             defer { d = -1 }
@@ -272,7 +292,7 @@ final class LocalBlobWriter: BlobWriter {
             close(open)
             release()
         }
-        _ = try? await pool.runIfActive { [path] in unlink(path) }
+        _ = try? await pool.runIfActive { [path, disk] in disk.unlink(path) }
     }
 
     private func run(_ body: @escaping @Sendable (Int32) throws -> Void) async throws(CloudError) {

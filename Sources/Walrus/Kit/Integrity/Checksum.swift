@@ -2,26 +2,32 @@ public import Domain
 import Signing
 import Synchronization
 
-/// The checksum algorithms of S3's flexible checksums that Walrus verifies and keeps.
-/// Source: S3 User Guide, "Checking object integrity".
+/// The checksum algorithms of S3's flexible checksums.
+/// Source: S3 User Guide, "Checking object integrity"; S3 API reference, "Checksum".
 public enum ChecksumAlgorithm: String, Sendable, CaseIterable {
     case crc32 = "CRC32"
     case crc32c = "CRC32C"
-    case crc64nvme = "CRC64NVME"
     case sha1 = "SHA1"
     case sha256 = "SHA256"
+    case crc64nvme = "CRC64NVME"
+    case sha512 = "SHA512"
+    case md5 = "MD5"
+    case xxhash64 = "XXHASH64"
+    case xxhash3 = "XXHASH3"
+    case xxhash128 = "XXHASH128"
 
     /// `x-amz-checksum-crc32`
     public var header: String { "x-amz-checksum-" + rawValue.lowercased() }
     /// `ChecksumCRC32`
     public var element: String { "Checksum" + rawValue }
 
+    /// `nil`: not a cyclic redundancy check, so values of parts cannot be combined.
     var crc: CRC? {
         switch self {
         case .crc32: .crc32
         case .crc32c: .crc32c
         case .crc64nvme: .crc64nvme
-        case .sha1, .sha256: nil
+        case .sha1, .sha256, .sha512, .md5, .xxhash64, .xxhash3, .xxhash128: nil
         }
     }
 
@@ -29,9 +35,20 @@ public enum ChecksumAlgorithm: String, Sendable, CaseIterable {
     public var length: Int {
         switch self {
         case .crc32, .crc32c: 4
-        case .crc64nvme: 8
+        case .crc64nvme, .xxhash64, .xxhash3: 8
+        case .md5, .xxhash128: 16
         case .sha1: 20
         case .sha256: 32
+        case .sha512: 64
+        }
+    }
+
+    /// What a multipart upload may be asked for; the first is what it gets unasked.
+    public var multipartTypes: [ChecksumType] {
+        switch self {
+        case .crc64nvme: [.fullObject]
+        case .crc32, .crc32c: [.composite, .fullObject]
+        case .sha1, .sha256, .sha512, .md5, .xxhash64, .xxhash3, .xxhash128: [.composite]
         }
     }
 
@@ -74,34 +91,57 @@ public struct StoredChecksum: Sendable, Equatable {
 /// A checksum that is fed piece by piece, by one task after the other.
 public final class RunningChecksum: Sendable {
     public let algorithm: ChecksumAlgorithm
-    private let register: Mutex<UInt64>
-    private let hasher: Digest.Hasher?
+    private enum State: Sendable {
+        case crc(CRC, UInt64)
+        case digest(Digest.Hasher)
+        case xxh64(XXH64)
+        case xxh3(XXH3)
+    }
+    private let state: Mutex<State>
 
     public init(_ algorithm: ChecksumAlgorithm) {
         self.algorithm = algorithm
-        register = Mutex(algorithm.crc?.start ?? 0)
-        hasher =
+        let start: State =
             switch algorithm {
-            case .sha1: Digest.Hasher(.sha1)
-            case .sha256: Digest.Hasher(.sha256)
-            case .crc32, .crc32c, .crc64nvme: nil
+            case .crc32: .crc(.crc32, CRC.crc32.start)
+            case .crc32c: .crc(.crc32c, CRC.crc32c.start)
+            case .crc64nvme: .crc(.crc64nvme, CRC.crc64nvme.start)
+            case .sha1: .digest(Digest.Hasher(.sha1))
+            case .sha256: .digest(Digest.Hasher(.sha256))
+            case .sha512: .digest(Digest.Hasher(.sha512))
+            case .md5: .digest(Digest.Hasher(.md5))
+            case .xxhash64: .xxh64(XXH64())
+            case .xxhash3, .xxhash128: .xxh3(XXH3())
             }
+        state = Mutex(start)
     }
 
     public func update(_ bytes: UnsafeRawBufferPointer) {
-        if let crc = algorithm.crc {
-            let before = register.withLock { $0 }
-            let after = crc.update(before, bytes)
-            register.withLock { $0 = after }
-        } else {
-            hasher?.update(bytes)
+        state.withLock { state in
+            switch state {
+            case .crc(let crc, let register): state = .crc(crc, crc.update(register, bytes))
+            case .digest(let hasher): hasher.update(bytes)
+            case .xxh64(var hash):
+                hash.update(bytes)
+                state = .xxh64(hash)
+            case .xxh3(var hash):
+                hash.update(bytes)
+                state = .xxh3(hash)
+            }
         }
     }
 
     /// The value, most significant byte first.
     public func finish() -> [UInt8] {
-        if let crc = algorithm.crc { return crc.bytes(crc.finish(register.withLock { $0 })) }
-        return hasher?.finish() ?? []
+        let isWide = algorithm == .xxhash128
+        return state.withLock { state in
+            switch state {
+            case .crc(let crc, let register): crc.bytes(crc.finish(register))
+            case .digest(let hasher): hasher.finish()
+            case .xxh64(let hash): hash.finish()
+            case .xxh3(let hash): isWide ? hash.finish128() : hash.finish64()
+            }
+        }
     }
 }
 
@@ -117,7 +157,7 @@ public enum PartChecksums {
     }
 
     /// Full object: the parts' CRCs combined; composite: the checksum of the parts' values, and their number.
-    /// `nil` when the algorithm has no full-object form for parts (SHA-1, SHA-256) or a value has a wrong length.
+    /// `nil` when the algorithm has no full-object form for parts (all but the CRCs) or a value has a wrong length.
     public static func combine(_ parts: [Part], _ algorithm: ChecksumAlgorithm, _ type: ChecksumType) -> String? {
         switch type {
         case .composite:

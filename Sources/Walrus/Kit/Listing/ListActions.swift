@@ -36,19 +36,15 @@ struct ListActions: Sendable {
         return Page(entries: entries, isTruncated: isTruncated, owners: owners)
     }
 
-    private func text(_ bytes: [UInt8], _ encoded: Bool) -> String {
+    func text(_ bytes: [UInt8], _ encoded: Bool) -> String {
         encoded ? S3Encoding.url(bytes) : String(decoding: bytes, as: UTF8.self)
     }
 
-    private func contents(_ xml: inout XMLWriter, _ page: Page, encoded: Bool, element: String = "Contents", versions: Bool = false) {
+    private func contents(_ xml: inout XMLWriter, _ page: Page, encoded: Bool) {
         for entry in page.entries {
             guard case .object(let size, let etag, let modified, let account, let storageClass, let checksum) = entry.kind else { continue }
-            xml.open(element)
+            xml.open("Contents")
             xml.element("Key", text(entry.key, encoded))
-            if versions {
-                xml.element("VersionId", "null")
-                xml.element("IsLatest", "true")
-            }
             xml.element("LastModified", modified.iso8601)
             S3Document.etag(&xml, etag)
             if let checksum {
@@ -120,33 +116,6 @@ struct ListActions: Sendable {
             if encoded { xml.element("EncodingType", "url") }
             xml.element("IsTruncated", page.isTruncated ? "true" : "false")
             contents(&xml, page, encoded: encoded)
-            commonPrefixes(&xml, page, encoded: encoded)
-        }
-    }
-
-    /// A bucket that was never versioned has one version of each object, called `null`.
-    func listObjectVersions(_ r: S3Request) async throws(CloudError) -> HTTPReply {
-        let encoded = try ListQuery.encoding(r.query)
-        let marker = ListQuery.bytes(r.query, "key-marker")
-        let query = ListQuery(
-            prefix: ListQuery.bytes(r.query, "prefix"), delimiter: ListQuery.bytes(r.query, "delimiter"), after: marker,
-            maxKeys: try ListQuery.maxKeys(r.query))
-        let page = try await page(r, query, action: "s3:ListBucketVersions", owners: true)
-        let name = try r.bucketName()
-        return S3Document.reply("ListVersionsResult", capacity: capacity(page)) { xml in
-            xml.element("Name", name)
-            xml.element("Prefix", text(query.prefix, encoded))
-            xml.element("KeyMarker", text(marker, encoded))
-            xml.element("VersionIdMarker", r.query["version-id-marker"] ?? "")
-            if page.isTruncated, let last = page.last {
-                xml.element("NextKeyMarker", text(last, encoded))
-                xml.element("NextVersionIdMarker", "null")
-            }
-            xml.element("MaxKeys", String(query.maxKeys))
-            if !query.delimiter.isEmpty { xml.element("Delimiter", text(query.delimiter, encoded)) }
-            if encoded { xml.element("EncodingType", "url") }
-            xml.element("IsTruncated", page.isTruncated ? "true" : "false")
-            contents(&xml, page, encoded: encoded, element: "Version", versions: true)
             commonPrefixes(&xml, page, encoded: encoded)
         }
     }

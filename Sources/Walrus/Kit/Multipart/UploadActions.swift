@@ -14,10 +14,14 @@ struct UploadActions: Sendable {
         let key = try r.key()
         try Authorization.write(r.requester, bucket, key, "s3:PutObject")
         let checksum = try UploadChecksum.parse(algorithm: r.header("x-amz-checksum-algorithm"), type: r.header("x-amz-checksum-type"))
-        let upload = UploadRecord(
-            number: 0, id: Hex.encode(core.random.bytes(24)), bucket: bucket.id, key: key, account: WriteActions.ownerAccount(r, bucket),
+        var started = UploadRecord(
+            number: 0, id: Hex.encode(core.random.bytes(24)), bucket: bucket.id, key: key, account: try WriteActions.ownerAccount(r, bucket),
             initiator: r.requester.known.map { $0.isRoot ? $0.canonicalID : $0.arn } ?? "anonymous", created: core.clock.now(),
             acl: try await WriteActions.acl(core, r, bucket, key), attributes: try ObjectHeaders.attributes(r), checksum: checksum)
+        started.lock = try ObjectLockHeaders.lock(r, bucket, key)
+        let encryption = try EncryptionHeaders.new(r, bucket, core)
+        started.encryption = encryption?.record
+        let upload = started
         // The body is empty, but a signed hash of it must be right.
         _ = try await r.document(limit: 0, aboutBody: false)
         try await core.pool.transaction(isolation: .readCommitted) { try UploadStore.uploadCreate($0, upload) }
@@ -30,6 +34,7 @@ struct UploadActions: Sendable {
             reply.headers.append(("x-amz-checksum-algorithm", checksum.algorithm.rawValue))
             reply.headers.append(("x-amz-checksum-type", checksum.type.rawValue))
         }
+        reply.headers += encryption?.headers ?? []
         return reply
     }
 
@@ -73,12 +78,13 @@ struct UploadActions: Sendable {
         guard case .blob(let blob) = taken.content else { throw .bug("a part that is no blob") }
         return PartRecord(
             number: number, blob: blob, size: taken.size, etag: taken.md5, modified: core.clock.now(),
-            checksum: taken.checksum.map { StoredChecksum($0.algorithm, .fullObject, Base64.encode($0.value)) })
+            checksum: taken.checksum.map { StoredChecksum($0.algorithm, .fullObject, Base64.encode($0.value)) }, storedMD5: taken.storedMD5)
     }
 
     func uploadPart(_ r: S3Request) async throws(CloudError) -> HTTPReply {
         let number = try partNumber(r)
-        let (_, upload) = try await running(r, "s3:PutObject")
+        let (bucket, upload) = try await running(r, "s3:PutObject")
+        let encryption = try EncryptionHeaders.part(r, of: upload.encryption, core.keys)
         let plan = try IntakePlan(r, limit: WriteActions.putLimit, algorithm: upload.checksum?.algorithm)
         if let wanted = upload.checksum?.algorithm, let given = plan.checksum, given != wanted {
             throw S3Failure.invalidRequest(
@@ -86,18 +92,23 @@ struct UploadActions: Sendable {
                     + "actual checksum Type: \(given.rawValue.lowercased())"
             )
         }
-        let part = try record(try await core.intake.take(r, plan, allowInline: false), number: number)
+        let room = try await core.quotas?.reserve(bucket.account, bytes: plan.length, objects: 0)
+        let part = try record(try await core.intake.take(r, plan, allowInline: false, encryption: encryption), number: number)
+        room?.keep()
         try await store(part, upload)
         var headers: [(String, String)] = [("ETag", "\"\(part.etag)\"")]
         if let checksum = part.checksum { headers.append((checksum.algorithm.header, checksum.value)) }
+        headers += encryption?.headers ?? []
         return HTTPReply(status: 200, headers: headers)
     }
 
     func uploadPartCopy(_ r: S3Request) async throws(CloudError) -> HTTPReply {
         let number = try partNumber(r)
-        let (_, upload) = try await running(r, "s3:PutObject")
+        let (bucket, upload) = try await running(r, "s3:PutObject")
+        let encryption = try EncryptionHeaders.part(r, of: upload.encryption, core.keys)
         for _ in 0..<5 {
-            let (_, source) = try await WriteActions.source(core, r, withBytes: true)
+            let (sourceBucket, source, _) = try await WriteActions.source(core, r, withBytes: true)
+            let opened = try EncryptionHeaders.opened(r, source.encryption, core.keys, ofSource: true)
             var (offset, length) = (0, source.size)
             if let range = r.header("x-amz-copy-source-range") {
                 guard let (first, last) = ByteRange.parseStrict(range) else {
@@ -112,22 +123,30 @@ struct UploadActions: Sendable {
                 (offset, length) = (first, last - first + 1)
             }
             guard length <= WriteActions.putLimit else { throw S3Failure.entityTooLarge(limit: WriteActions.putLimit) }
+            let room = try await core.quotas?.reserve(bucket.account, bytes: length, objects: 0)
             let taken: Intaken
             if case .inline(let bytes) = source.content {
-                taken = try await core.intake.store(Array(bytes[offset..<offset + length]), checksum: upload.checksum?.algorithm)
+                let stored = Array(bytes[offset..<offset + length])
+                let plain = try opened?.cipher(nil, offset: offset).applied(to: stored) ?? stored
+                taken = try await core.intake.store(plain, checksum: upload.checksum?.algorithm, encryption: encryption)
             } else {
                 guard let segments = try await ReadActions.segments(core, source, offset: offset, length: length) else { continue }
                 let lease = core.leases.take(segments.map(\.blob))
-                taken = try await core.intake.copy(segments, checksum: upload.checksum?.algorithm)
+                taken = try await core.intake.copy(
+                    segments, checksum: upload.checksum?.algorithm, source: opened, encryption: encryption)
                 withExtendedLifetime(lease) {}
             }
             let part = try record(taken, number: number)
+            room?.keep()
             try await store(part, upload)
-            return S3Document.reply("CopyPartResult") { xml in
+            var reply = S3Document.reply("CopyPartResult") { xml in
                 xml.element("LastModified", part.modified.iso8601)
                 S3Document.etag(&xml, part.etag)
                 if let checksum = part.checksum { xml.element(checksum.algorithm.element, checksum.value) }
             }
+            if let id = sourceBucket.shown(source.version) { reply.headers.append(("x-amz-copy-source-version-id", id)) }
+            reply.headers += encryption?.headers ?? []
+            return reply
         }
         throw CloudError(.unavailable("The object"), "Please reduce your request rate.", context: "the source changed five times")
     }
@@ -147,20 +166,26 @@ struct UploadActions: Sendable {
             return n
         }
         let now = core.clock.now()
-        let (etag, checksum) = try await core.pool.transaction(isolation: .readCommitted) { t -> (String, StoredChecksum?) in
+        let origin = EventOrigin(r)
+        let plan = core.plan(bucket)
+        let room = try await core.quotas?.reserve(bucket.account, bytes: 0, objects: 1)
+        room?.keep()
+        defer { withExtendedLifetime(room) {} }
+        let (etag, checksum, version, encryption) = try await core.pool.transaction(isolation: .readCommitted) {
+            t -> (String, StoredChecksum?, String?, Encryption?) in
             guard let upload = try UploadStore.uploadFetch(t, id: id, bucket: bucket.id, key: key, lock: .update) else {
                 throw S3Failure.noSuchUpload()
             }
             if upload.completed != nil, let etag = upload.completedETag {
                 // The same request again, because its answer was lost.
                 let checksum = upload.checksum.flatMap { c in upload.completedChecksum.map { StoredChecksum(c.algorithm, c.type, $0) } }
-                return (etag, checksum)
+                return (etag, checksum, upload.completedVersion, upload.encryption)
             }
             if let claimedType, let own = upload.checksum, claimedType.uppercased() != own.type.rawValue {
                 throw S3Failure.invalidRequest(
                     "The upload was created with the \(own.type.rawValue) checksum mode. The complete request must use the same mode.")
             }
-            let parts = try order.choose(from: try UploadStore.partList(t, upload: upload.number), checksum: upload.checksum)
+            let parts = try order.choose(from: try UploadStore.partList(t, upload: upload.number))
             let size = parts.reduce(0) { $0 + $1.size }
             if let claimedSize, claimedSize != size {
                 throw S3Failure.invalidRequest(
@@ -171,15 +196,20 @@ struct UploadActions: Sendable {
                 throw S3Failure.badDigest(claim.algorithm.rawValue)
             }
             let etag = CompletionOrder.etag(parts)
-            let object = ObjectRecord(
+            var object = ObjectRecord(
                 key: key, size: size, etag: etag, modified: now, account: upload.account, acl: upload.acl, attributes: upload.attributes,
                 checksum: checksum, content: .parts(upload: upload.number), partCount: parts.count)
-            try ObjectStore.objectPut(t, bucket: bucket.id, object) { try conditions.write(current: $0?.etag, key: key.text) }
-            try UploadStore.uploadComplete(t, upload, parts: parts, etag: etag, checksum: checksum?.value, now: now)
-            return (etag, checksum)
+            object.lock = upload.lock
+            object.encryption = upload.encryption
+            let version = try ObjectStore.objectPut(t, bucket: bucket.id, object, plan) {
+                try conditions.write(current: $0?.etag, key: key.text)
+            }
+            try NotificationStore.recordCreated(t, bucket, "CompleteMultipartUpload", object, version, origin)
+            try UploadStore.uploadComplete(t, upload, parts: parts, etag: etag, checksum: checksum?.value, version: version, now: now)
+            return (etag, checksum, version, upload.encryption)
         }
         let host = r.header("host") ?? ""
-        return S3Document.reply("CompleteMultipartUploadResult") { xml in
+        var reply = S3Document.reply("CompleteMultipartUploadResult") { xml in
             xml.element("Location", "\(r.http.isTLS ? "https" : "http")://\(host)\(r.http.rawPath)")
             xml.element("Bucket", bucket.name)
             xml.element("Key", key.text)
@@ -189,6 +219,9 @@ struct UploadActions: Sendable {
                 xml.element("ChecksumType", checksum.type.rawValue)
             }
         }
+        if let version { reply.headers.append(("x-amz-version-id", version)) }
+        reply.headers += encryption?.headers(customer: nil) ?? []
+        return reply
     }
 
     private static func checksum(of parts: [PartRecord], _ upload: UploadRecord) throws(CloudError) -> StoredChecksum? {

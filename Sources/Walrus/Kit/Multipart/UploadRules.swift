@@ -29,6 +29,8 @@ struct CompletionOrder: Sendable {
             let checksums = ChecksumAlgorithm.allCases.compactMap { a in
                 element.first(a.element).map { (algorithm: a, value: $0.text.trimmed) }
             }
+            // A part that is named twice is the one that is named last.
+            if parts.last?.number == number { parts.removeLast() }
             if let last = parts.last, last.number >= number {
                 throw S3Failure.named(
                     "InvalidPartOrder", 400,
@@ -42,10 +44,8 @@ struct CompletionOrder: Sendable {
 
     /// Matches the order against the parts that are there.
     /// - Returns: the chosen parts in order.
-    /// - Throws: `InvalidPart`, `EntityTooSmall`, `EntityTooLarge`, `InvalidRequest` when a composite checksum lacks a part's value.
-    func choose(
-        from stored: [PartRecord], checksum: (algorithm: ChecksumAlgorithm, type: ChecksumType)?
-    ) throws(CloudError) -> [PartRecord] {
+    /// - Throws: `InvalidPart` also when a checksum is given for a part that has another one, `EntityTooSmall`, `EntityTooLarge`.
+    func choose(from stored: [PartRecord]) throws(CloudError) -> [PartRecord] {
         var byNumber: [Int: PartRecord] = [:]
         for part in stored { byNumber[part.number] = part }
         var chosen: [PartRecord] = []
@@ -56,13 +56,6 @@ struct CompletionOrder: Sendable {
                 guard let own = found.checksum, own.algorithm == given.algorithm, own.value == given.value else {
                     throw S3Failure.invalidPart()
                 }
-            }
-            if let checksum, checksum.type == .composite, !part.checksums.contains(where: { $0.algorithm == checksum.algorithm }) {
-                throw S3Failure.invalidRequest(
-                    "The upload was created using a \(checksum.algorithm.rawValue.lowercased()) checksum. "
-                        + "The complete request must include the checksum for each part. "
-                        + "It was missing for part \(part.number) in the request."
-                )
             }
             total += found.size
             chosen.append(found)
@@ -78,8 +71,8 @@ struct CompletionOrder: Sendable {
     }
 }
 
-/// Which checksum an upload has. Source: S3 User Guide, "Checking object integrity": SHA-1 and SHA-256 of parts are composite always,
-/// CRC-64/NVME is of the full object always, the others as asked, composite when not.
+/// Which checksum an upload has. Source: S3 User Guide, "Checking object integrity": CRC-64/NVME is of the full object always, CRC-32 and
+/// CRC-32C are as asked, composite when not, all others are composite.
 enum UploadChecksum {
     static func parse(algorithm: String?, type: String?) throws(CloudError) -> (algorithm: ChecksumAlgorithm, type: ChecksumType)? {
         guard let algorithm else {
@@ -96,14 +89,11 @@ enum UploadChecksum {
             }
             wanted = known
         }
-        switch parsed {
-        case .crc64nvme where wanted == .composite, .sha1 where wanted == .fullObject, .sha256 where wanted == .fullObject:
+        guard let type = wanted ?? parsed.multipartTypes.first, parsed.multipartTypes.contains(type) else {
             throw S3Failure.invalidRequest(
                 "The \(wanted?.rawValue ?? "") checksum type cannot be used with the \(parsed.rawValue.lowercased()) checksum algorithm.")
-        case .crc64nvme: return (parsed, .fullObject)
-        case .sha1, .sha256: return (parsed, .composite)
-        case .crc32, .crc32c: return (parsed, wanted ?? .composite)
         }
+        return (parsed, type)
     }
 }
 

@@ -19,14 +19,18 @@ struct UploadRecord: Sendable {
     var completed: Timestamp?
     var completedETag: String?
     var completedChecksum: String?
+    var completedVersion: String?
+    var lock = ObjectLock()
+    var encryption: Encryption?
 }
 
 enum UploadStore {
     static let columns = """
         number, id, bucket, key, account, initiator, created, grants, headers, metadata, tags, storage_class, checksum_algorithm, \
-        checksum_type, completed, completed_etag, completed_checksum
+        checksum_type, completed, completed_etag, completed_checksum, completed_version, \
+        retain_mode, retain_until, legal_hold, encryption
         """
-    static let partColumns = "number, blob, size, etag, modified, checksum_algorithm, checksum, start"
+    static let partColumns = "number, blob, size, etag, modified, checksum_algorithm, checksum, start, stored_md5"
 
     static func upload(_ row: Row) -> UploadRecord {
         var checksum: (ChecksumAlgorithm, ChecksumType)?
@@ -40,7 +44,9 @@ enum UploadStore {
             account: row.text("account"), initiator: row.text("initiator"), created: row.timestamp("created"),
             acl: AccessControlList(stored: row.textArray("grants")), attributes: ObjectStore.attributes(row), checksum: checksum,
             completed: row.optionalTimestamp("completed"), completedETag: row.optionalText("completed_etag"),
-            completedChecksum: row.optionalText("completed_checksum"))
+            completedChecksum: row.optionalText("completed_checksum"),
+            completedVersion: row.optionalText("completed_version"), lock: ObjectStore.lock(row),
+            encryption: ObjectStore.encryption(row))
     }
 
     static func part(_ row: Row) -> PartRecord {
@@ -53,7 +59,7 @@ enum UploadStore {
         guard let blob = BlobID(parsing: row.text("blob")) else { preconditionFailure("walrus.parts holds a name that is no blob id") }
         return PartRecord(
             number: row.int("number"), blob: blob, size: row.int("size"), etag: row.text("etag"), modified: row.timestamp("modified"),
-            checksum: checksum, start: row.int("start"))
+            checksum: checksum, start: row.int("start"), storedMD5: row.optionalText("stored_md5"))
     }
 
     static func uploadCreate(_ t: Transaction, _ u: UploadRecord) throws {
@@ -61,12 +67,14 @@ enum UploadStore {
             try t.execute(
                 """
                 INSERT INTO walrus.uploads (id, bucket, key, account, initiator, created, grants, headers, metadata, tags, storage_class,
-                    checksum_algorithm, checksum_type)
-                VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)
+                    checksum_algorithm, checksum_type, retain_mode, retain_until, legal_hold, encryption)
+                VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17)
                 """, .text(u.id), SQLValue(u.bucket), .bytes(u.key.bytes), .text(u.account), .text(u.initiator), .timestamp(u.created),
                 .textArray(u.acl.stored), .textArray(ObjectAttributes.flat(u.attributes.headers)),
                 .textArray(ObjectAttributes.flat(u.attributes.metadata)), .textArray(ObjectAttributes.flat(u.attributes.tags)),
-                .text(u.attributes.storageClass), SQLValue(u.checksum?.algorithm.rawValue), SQLValue(u.checksum?.type.rawValue))
+                .text(u.attributes.storageClass), SQLValue(u.checksum?.algorithm.rawValue), SQLValue(u.checksum?.type.rawValue),
+                SQLValue(u.lock.mode?.rawValue), SQLValue(u.lock.until), SQLValue(u.lock.legalHold),
+                SQLValue(u.encryption?.stored))
         } catch {
             throw error.isForeignKeyViolation ? S3Failure.noSuchBucket("") : error
         }
@@ -106,12 +114,13 @@ enum UploadStore {
         ).first?.text("blob")
         try t.execute(
             """
-            INSERT INTO walrus.parts (upload, number, blob, size, etag, modified, checksum_algorithm, checksum)
-            VALUES ($1, $2, $3, $4, $5, $6, $7, $8)
+            INSERT INTO walrus.parts (upload, number, blob, size, etag, modified, checksum_algorithm, checksum, stored_md5)
+            VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)
             ON CONFLICT (upload, number) DO UPDATE SET blob = excluded.blob, size = excluded.size, etag = excluded.etag,
-                modified = excluded.modified, checksum_algorithm = excluded.checksum_algorithm, checksum = excluded.checksum
+                modified = excluded.modified, checksum_algorithm = excluded.checksum_algorithm, checksum = excluded.checksum,
+                stored_md5 = excluded.stored_md5
             """, SQLValue(upload), SQLValue(p.number), .text(p.blob.text), SQLValue(p.size), .text(p.etag), .timestamp(p.modified),
-            SQLValue(p.checksum?.algorithm.rawValue), SQLValue(p.checksum?.value))
+            SQLValue(p.checksum?.algorithm.rawValue), SQLValue(p.checksum?.value), SQLValue(p.storedMD5))
         if let old = old.flatMap({ BlobID(parsing: $0) }) { try GarbageStore.garbageAdd(t, [old], now: p.modified) }
     }
 
@@ -124,7 +133,8 @@ enum UploadStore {
 
     /// Turns the chosen parts into those of an object: each gets its place, the others go to the collector. No byte is copied.
     static func uploadComplete(
-        _ t: Transaction, _ upload: UploadRecord, parts: [PartRecord], etag: String, checksum: String?, now: Timestamp
+        _ t: Transaction, _ upload: UploadRecord, parts: [PartRecord], etag: String, checksum: String?, version: String?,
+        now: Timestamp
     ) throws {
         let numbers = SQLValue.textArray(parts.map { String($0.number) })
         try t.execute(
@@ -139,8 +149,8 @@ enum UploadStore {
             WHERE p.upload = $1 AND p.number = s.number
             """, SQLValue(upload.number))
         try t.execute(
-            "UPDATE walrus.uploads SET completed = $2, completed_etag = $3, completed_checksum = $4 WHERE number = $1",
-            SQLValue(upload.number), .timestamp(now), .text(etag), SQLValue(checksum))
+            "UPDATE walrus.uploads SET completed = $2, completed_etag = $3, completed_checksum = $4, completed_version = $5 WHERE number = $1",
+            SQLValue(upload.number), .timestamp(now), .text(etag), SQLValue(checksum), SQLValue(version))
     }
 
     /// Forgets a running upload and its parts.

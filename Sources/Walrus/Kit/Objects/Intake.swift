@@ -6,8 +6,9 @@ import Workflow
 
 /// What a request promises about its body, checked before the first byte is read.
 struct IntakePlan: Sendable {
-    /// Bytes of data, without any framing.
+    /// Bytes of data, without any framing; of a form's file, which ends where its boundary says so, the most that they can be.
     let length: Int
+    let form: FormSizes?
     let contentMD5: [UInt8]?
     /// Hexadecimal SHA-256 that the signature vouches for.
     let payloadHash: String?
@@ -40,7 +41,11 @@ struct IntakePlan: Sendable {
         }
         payloadHash = hash
         isChunked = chunked
-        if chunked {
+        form = r.form
+        if let form {
+            // A file that is too large is refused when that is seen, not for what else the body may hold.
+            length = min(form.upperBound, limit)
+        } else if chunked {
             guard let text = r.header("x-amz-decoded-content-length") else { throw S3Failure.missingContentLength() }
             guard let n = Int(text), n >= 0 else { throw S3Failure.invalidArgument("x-amz-decoded-content-length is not valid") }
             length = n
@@ -109,8 +114,9 @@ struct IntakePlan: Sendable {
                 throw S3Failure.invalidRequest("Expecting a single x-amz-checksum- header. Multiple checksum Types are not allowed.")
             }
             let algorithm = try ChecksumAlgorithm(parsing: String(suffix))
+            // A value of a wrong form is one that cannot match. (S3 has been seen to call it InvalidRequest as well.)
             guard let bytes = Base64.decode(value.trimmed, strict: true), bytes.count == algorithm.length else {
-                throw S3Failure.invalidRequest("Value for \(name) header is invalid.")
+                throw S3Failure.badDigest(algorithm.rawValue)
             }
             found = (algorithm, bytes)
         }
@@ -122,9 +128,22 @@ struct IntakePlan: Sendable {
 struct Intaken: Sendable {
     let content: ObjectContent
     let size: Int
-    /// MD5, hexadecimal.
-    let md5: String
+    /// Hexadecimal: the MD5, or what stands for it (see `Encryption.hasPlainETag`).
+    var md5: String
     let checksum: (algorithm: ChecksumAlgorithm, value: [UInt8])?
+    var encryption: Encryption?
+    /// MD5 of the bytes at rest, where `md5` is that of others.
+    var storedMD5: String?
+
+    /// The same, encrypted.
+    /// - Parameter atRest: the hexadecimal MD5 of what was written.
+    func encrypted(_ encryption: OpenEncryption?, atRest: @autoclosure () -> String) -> Intaken {
+        guard let encryption else { return self }
+        var taken = self
+        taken.encryption = encryption.record
+        if encryption.record.hasPlainETag { taken.storedMD5 = atRest() } else { taken.md5 = atRest() }
+        return taken
+    }
 }
 
 /// The digests of a body. Fed in order, by one thread at a time.
@@ -161,23 +180,28 @@ struct Intake: Sendable {
     /// Reads the body of a request.
     /// - Parameter allowInline: parts of uploads are always blobs.
     /// - Throws: every error leaves nothing behind.
-    func take(_ r: S3Request, _ plan: IntakePlan, allowInline: Bool = true) async throws(CloudError) -> Intaken {
+    func take(
+        _ r: S3Request, _ plan: IntakePlan, allowInline: Bool = true, encryption: OpenEncryption? = nil
+    ) async throws(CloudError) -> Intaken {
         let reservation = try await ledger.reserve(plan.length)
         var source = try BodyUnframer(r, plan)
         if allowInline, plan.length <= Self.inlineLimit {
             let data = try await source.collect(limit: plan.length)
             let digests = BodyDigests(sha256: plan.payloadHash != nil, checksum: plan.checksum)
             data.withUnsafeBytes { digests.update($0) }
-            return try source.verified(digests, content: .inline(data), size: data.count)
+            let stored = try encryption?.cipher(nil).applied(to: data) ?? data
+            return try source.verified(digests, content: .inline(stored), size: data.count)
+                .encrypted(encryption, atRest: Hex.encode(Digest.md5(stored)))
         }
         let id = BlobID(random: random.bytes(16))
         let writer = try await bytes.create(id)
         do {
             let digests = BodyDigests(sha256: plan.payloadHash != nil, checksum: plan.checksum)
-            let size = try await Self.pump(from: &source, to: writer, digests, reservation)
+            let seal = try encryption.map { e throws(CloudError) in Seal(cipher: try e.cipher(id)) }
+            let size = try await Self.pump(from: &source, to: writer, digests, reservation, seal)
             let taken = try source.verified(digests, content: .blob(id), size: size)
             try await writer.makeDurable()
-            return taken
+            return taken.encrypted(encryption, atRest: seal?.digest ?? "")
         } catch {
             await writer.abandon()
             throw DaemonFailure.cloudError(error)
@@ -196,7 +220,7 @@ struct Intake: Sendable {
 
     /// Reads one batch while the one before is hashed and written. A slow disk stops the reading: at most two batches are in memory.
     private static func pump(
-        from source: inout BodyUnframer, to writer: any BlobWriter, _ digests: BodyDigests, _ reservation: SpaceReservation
+        from source: inout BodyUnframer, to writer: any BlobWriter, _ digests: BodyDigests, _ reservation: SpaceReservation, _ seal: Seal?
     ) async throws -> Int {
         var total = 0
         try await withThrowingTaskGroup(of: Void.self) { group in
@@ -204,7 +228,7 @@ struct Intake: Sendable {
                 total += batch.readableBytes
                 try await group.next()
                 group.addTask {
-                    try await writer.append(batch) { digests.update($0) }
+                    try await append(batch, to: writer, digests, seal)
                     reservation.written(batch.readableBytes)
                 }
             }
@@ -213,14 +237,30 @@ struct Intake: Sendable {
         return total
     }
 
+    /// Encrypts what goes to a blob, in order, and keeps the digest of it.
+    private struct Seal: Sendable {
+        let cipher: AESCounter
+        let atRest = Digest.Hasher(.md5)
+        var digest: String { Hex.encode(atRest.finish()) }
+    }
+
+    private static func append(
+        _ plain: ByteBuffer, to writer: any BlobWriter, _ digests: BodyDigests, _ seal: Seal?
+    ) async throws(CloudError) {
+        guard let seal else { return try await writer.append(plain) { digests.update($0) } }
+        let sealed = await seal.cipher.staged(plain) { digests.update($0) }
+        try await writer.append(sealed) { seal.atRest.update($0) }
+    }
+
     /// Writes bytes in memory as a new blob.
-    func store(_ data: [UInt8], checksum: ChecksumAlgorithm?) async throws(CloudError) -> Intaken {
+    func store(_ data: [UInt8], checksum: ChecksumAlgorithm?, encryption: OpenEncryption? = nil) async throws(CloudError) -> Intaken {
         let reservation = try await ledger.reserve(data.count)
         let id = BlobID(random: random.bytes(16))
         let writer = try await bytes.create(id)
         let digests = BodyDigests(sha256: false, checksum: checksum)
+        let seal = try encryption.map { e throws(CloudError) in Seal(cipher: try e.cipher(id)) }
         do throws(CloudError) {
-            try await writer.append(ByteBuffer(bytes: data)) { digests.update($0) }
+            try await Self.append(ByteBuffer(bytes: data), to: writer, digests, seal)
             reservation.written(data.count)
             try await writer.makeDurable()
         } catch {
@@ -230,25 +270,32 @@ struct Intake: Sendable {
         return Intaken(
             content: .blob(id), size: data.count, md5: Hex.encode(digests.md5.finish()),
             checksum: digests.checksum.map { ($0.algorithm, $0.finish()) })
+            .encrypted(encryption, atRest: seal?.digest ?? "")
     }
 
     /// Writes bytes that are in the store already as a new blob (copies).
+    /// - Parameters:
+    ///   - source: how these bytes are encrypted.
+    ///   - encryption: how the new ones shall be.
     func copy(
-        _ segments: [Segment], checksum: ChecksumAlgorithm?
+        _ segments: [Segment], checksum: ChecksumAlgorithm?, source: OpenEncryption? = nil, encryption: OpenEncryption? = nil
     ) async throws(CloudError) -> Intaken {
         let size = segments.reduce(0) { $0 + $1.length }
         let reservation = try await ledger.reserve(size)
         let id = BlobID(random: random.bytes(16))
         let writer = try await bytes.create(id)
         let digests = BodyDigests(sha256: false, checksum: checksum)
+        let seal = try encryption.map { e throws(CloudError) in Seal(cipher: try e.cipher(id)) }
         do throws(CloudError) {
             for segment in segments {
                 guard let blob = try await bytes.open(segment.blob) else { throw CloudError.bug("blob \(segment.blob) of a copy is gone") }
+                let opening = try source?.cipher(segment.blob, offset: segment.offset)
                 var done = 0
                 while done < segment.length {
                     let count = min(2 * Self.batchSize, segment.length - done)
-                    let buffer = try await blob.read(offset: segment.offset + done, length: count)
-                    try await writer.append(buffer) { digests.update($0) }
+                    var buffer = try await blob.read(offset: segment.offset + done, length: count)
+                    if let opening { buffer = await opening.staged(buffer) }
+                    try await Self.append(buffer, to: writer, digests, seal)
                     reservation.written(count)
                     done += count
                 }
@@ -261,6 +308,7 @@ struct Intake: Sendable {
         return Intaken(
             content: .blob(id), size: size, md5: Hex.encode(digests.md5.finish()),
             checksum: digests.checksum.map { ($0.algorithm, $0.finish()) })
+            .encrypted(encryption, atRest: seal?.digest ?? "")
     }
 }
 
@@ -302,6 +350,9 @@ struct BodyUnframer {
             } else {
                 batch.writeBuffer(&piece)
             }
+            if let form = plan.form, received + batch.readableBytes > form.allowed.upperBound {
+                throw S3Failure.entityTooLarge(limit: form.allowed.upperBound)
+            }
             guard received + batch.readableBytes <= plan.length else {
                 throw S3Failure.incompleteBody(received: received + batch.readableBytes, expected: plan.length)
             }
@@ -324,7 +375,11 @@ struct BodyUnframer {
     /// Compares everything that was promised with everything that came.
     /// - Throws: `IncompleteBody`, `XAmzContentSHA256Mismatch`, `BadDigest`, what the chunks' signatures say.
     mutating func verified(_ digests: BodyDigests, content: ObjectContent, size: Int) throws(CloudError) -> Intaken {
-        guard size == plan.length else { throw S3Failure.incompleteBody(received: size, expected: plan.length) }
+        if let form = plan.form {
+            try form.check(size)
+        } else if size != plan.length {
+            throw S3Failure.incompleteBody(received: size, expected: plan.length)
+        }
         let trailers = try decoder?.finish() ?? []
         if let hash = plan.payloadHash, let sha256 = digests.sha256, Hex.encode(sha256.finish()) != hash {
             throw S3Failure.payloadHashMismatch()

@@ -1,5 +1,6 @@
 import Daemon
 import Domain
+import Signing
 
 /// The headers of a PUT that belong to the object. Source: S3 API reference, PutObject; S3 User Guide, "Working with object metadata".
 enum ObjectHeaders {
@@ -19,8 +20,15 @@ enum ObjectHeaders {
         return name.split(separator: "-").map { $0.prefix(1).uppercased() + $0.dropFirst() }.joined(separator: "-")
     }
 
+    /// Metadata as a header may carry it: what is not ASCII as a word of RFC 2047.
+    /// Source: S3 User Guide, "Working with object metadata".
+    static func encoded(_ value: String) -> String {
+        guard value.utf8.contains(where: { $0 >= 0x80 }) else { return value }
+        return "=?UTF-8?B?\(Base64.encode(Array(value.utf8)))?="
+    }
+
     /// - Throws: `MetadataTooLarge`, `InvalidStorageClass`, `InvalidTag`, and `NotImplemented` for what would be ignored otherwise
-    ///   (encryption, object lock): a store that says yes to these and does not do them lies.
+    ///   (encryption): a store that says yes to these and does not do them lies.
     static func attributes(_ r: S3Request) throws(CloudError) -> ObjectAttributes {
         try refuseUnknown(r)
         var attributes = ObjectAttributes()
@@ -70,10 +78,7 @@ enum ObjectHeaders {
     private static func refuseUnknown(_ r: S3Request) throws(CloudError) {
         for (name, _) in r.http.headers {
             let name = name.lowercased()
-            let isUnknown =
-                name.hasPrefix("x-amz-server-side-encryption") || name.hasPrefix("x-amz-object-lock-")
-                || name.hasPrefix("x-amz-copy-source-server-side-encryption") || name == "x-amz-write-offset-bytes"
-            if isUnknown {
+            if name == "x-amz-write-offset-bytes" {
                 throw S3Failure.notImplemented("A header you provided implies functionality that is not implemented: \(name)")
             }
         }

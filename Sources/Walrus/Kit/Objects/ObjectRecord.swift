@@ -75,6 +75,12 @@ public struct ObjectRecord: Sendable, Equatable {
     public var content: ObjectContent
     /// Of a multipart object; 0 otherwise.
     public var partCount: Int = 0
+    public var version: String = VersionID.null
+    public var lock = ObjectLock()
+    /// `nil`: the bytes stand as they are.
+    public var encryption: Encryption?
+    /// MD5 of the bytes at rest, hexadecimal, where `etag` is that of others.
+    public var storedMD5: String?
 }
 
 /// One part of an upload, or of the object that the upload became.
@@ -88,4 +94,6 @@ public struct PartRecord: Sendable, Equatable {
     public var checksum: StoredChecksum?
     /// Where the part begins in the object; 0 while the upload runs.
     public var start: Int = 0
+    /// As of an object.
+    public var storedMD5: String?
 }

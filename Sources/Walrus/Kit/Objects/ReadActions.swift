@@ -25,19 +25,24 @@ struct ReadActions: Sendable {
 
     private func attempt(_ r: S3Request) async throws(CloudError) -> HTTPReply? {
         let isHead = r.method == "HEAD"
-        let (bucket, found) = try await core.object(r, withBytes: !isHead)
-        let key = try r.key()
-        guard let object = found else { throw try Authorization.missing(r.requester, bucket, key, "s3:GetObject") }
-        try Authorization.object(r.requester, bucket, object, "s3:GetObject", .read)
+        let version = try r.versionID()
+        let (bucket, found, marker) = try await core.object(r, version: version, withBytes: !isHead)
+        let action = version == nil ? "s3:GetObject" : "s3:GetObjectVersion"
+        guard let object = found else { return try Self.absent(r, bucket, marker, version: version, action) }
+        try Authorization.object(r.requester, bucket, object, action, .read)
+        let encryption = try EncryptionHeaders.opened(r, object.encryption, core.keys)
 
         switch r.preconditions.read(etag: object.etag, modified: object.modified) {
         case .proceed: break
         case .notModified:
-            return HTTPReply(status: 304, headers: [("ETag", "\"\(object.etag)\""), ("Last-Modified", object.modified.httpDate)])
+            var headers = [("ETag", "\"\(object.etag)\""), ("Last-Modified", object.modified.httpDate)]
+            if let id = bucket.shown(object.version) { headers.append(("x-amz-version-id", id)) }
+            return HTTPReply(status: 304, headers: headers)
         case .failed(let header): throw S3Failure.preconditionFailed(header)
         }
 
-        var headers = Self.describe(object)
+        var headers = Self.describe(object) + (encryption?.headers ?? [])
+        if let id = bucket.shown(object.version) { headers.append(("x-amz-version-id", id)) }
         for (name, header) in Self.overrides {
             guard let value = r.query.nonEmpty(name) else { continue }
             guard r.requester.known != nil else {
@@ -80,8 +85,26 @@ struct ReadActions: Sendable {
             headers.append(("Content-Length", String(length)))
             return HTTPReply(status: status, headers: headers)
         }
-        guard let body = try await Self.body(core, object, offset: offset, length: length) else { return nil }
+        guard let body = try await Self.body(core, object, encryption, offset: offset, length: length) else { return nil }
         return HTTPReply(status: status, headers: headers, body: body)
+    }
+
+    /// What is said of a key or version that is no object: `NoSuchKey`, `NoSuchVersion`, or of a delete marker 404 when it is current and
+    /// 405 when it was asked for. Source: S3 User Guide, "Working with delete markers".
+    static func absent(
+        _ r: S3Request, _ bucket: BucketRecord, _ marker: DeleteMarker?, version: String?, _ action: String
+    ) throws(CloudError) -> HTTPReply {
+        let key = try r.key()
+        let refusal = try Authorization.missing(r.requester, bucket, key, action)
+        guard S3ErrorCode.of(refusal).status == 404 else { throw refusal }
+        guard let marker else {
+            return Gateway.refusal(version == nil ? refusal : S3Failure.noSuchVersion(), r.http, headers: [("x-amz-delete-marker", "false")])
+        }
+        let headers = [("x-amz-delete-marker", "true"), ("x-amz-version-id", marker.version)]
+        if version == nil { return Gateway.refusal(refusal, r.http, headers: headers) }
+        return Gateway.refusal(
+            S3Failure.methodNotAllowed(), r.http,
+            headers: headers + [("Last-Modified", marker.modified.httpDate), ("Allow", "DELETE")])
     }
 
     /// Where part `number` lies. An object that was not uploaded in parts is its own part 1.
@@ -111,29 +134,43 @@ struct ReadActions: Sendable {
         if !object.attributes.headers.contains(where: { $0.name == "content-type" }) {
             headers.append(("Content-Type", "binary/octet-stream"))
         }
-        for (name, value) in object.attributes.metadata { headers.append(("x-amz-meta-\(name)", value)) }
+        for (name, value) in object.attributes.metadata { headers.append(("x-amz-meta-\(name)", ObjectHeaders.encoded(value))) }
         if !object.attributes.tags.isEmpty { headers.append(("x-amz-tagging-count", String(object.attributes.tags.count))) }
+        if let mode = object.lock.mode, let until = object.lock.until {
+            headers.append(("x-amz-object-lock-mode", mode.rawValue))
+            headers.append(("x-amz-object-lock-retain-until-date", until.iso8601))
+        }
+        if let hold = object.lock.legalHold { headers.append(("x-amz-object-lock-legal-hold", hold ? "ON" : "OFF")) }
         if object.attributes.storageClass != "STANDARD" { headers.append(("x-amz-storage-class", object.attributes.storageClass)) }
         return headers
     }
 
     /// The bytes of a stretch of an object; `nil` when they are gone, because the object was replaced.
-    static func body(_ core: WalrusCore, _ object: ObjectRecord, offset: Int, length: Int) async throws(CloudError) -> HTTPReply.Body? {
-        if case .inline(let bytes) = object.content { return .bytes(Array(bytes[offset..<offset + length])) }
+    static func body(
+        _ core: WalrusCore, _ object: ObjectRecord, _ encryption: OpenEncryption?, offset: Int, length: Int
+    ) async throws(CloudError) -> HTTPReply.Body? {
+        if case .inline(let bytes) = object.content {
+            try core.quarantine.checkInline(bytes, md5: object.storedMD5 ?? object.etag)
+            let wanted = Array(bytes[offset..<offset + length])
+            return .bytes(try encryption?.cipher(nil, offset: offset).applied(to: wanted) ?? wanted)
+        }
         if length == 0 { return .empty }
         guard let segments = try await segments(core, object, offset: offset, length: length) else { return nil }
         guard let first = segments.first, let blob = try await core.bytes.open(first.blob) else { return nil }
-        if segments.count == 1, let file = blob.file { return .file(file, offset: first.offset, length: first.length) }
+        if encryption == nil, segments.count == 1, let file = blob.file { return .file(file, offset: first.offset, length: first.length) }
         let lease = core.leases.take(segments.map(\.blob))
         return .stream(length: length) { writer in
             for (index, segment) in segments.enumerated() {
                 guard let blob = index == 0 ? blob : try await core.bytes.open(segment.blob) else {
                     throw CloudError.bug("blob \(segment.blob) of \(object.key) is gone")
                 }
+                let cipher = try encryption?.cipher(segment.blob, offset: segment.offset)
                 var done = 0
                 while done < segment.length {
                     let count = min(Intake.batchSize, segment.length - done)
-                    try await writer.write(try await blob.read(offset: segment.offset + done, length: count))
+                    var buffer = try await blob.read(offset: segment.offset + done, length: count)
+                    if let cipher { buffer = await cipher.staged(buffer) }
+                    try await writer.write(buffer)
                     done += count
                 }
             }

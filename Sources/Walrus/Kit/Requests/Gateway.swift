@@ -8,6 +8,7 @@ import Workflow
 struct Gateway: Sendable {
     let core: WalrusCore
     let metrics: MetricsRegistry
+    let served: RequestMetrics
     let health: HealthRegistry
     /// Whether others than this host may read `/metrics`.
     let metricsForAnyone: Bool
@@ -21,30 +22,47 @@ struct Gateway: Sendable {
         var operation = "Unknown"
         var reply: HTTPReply
         var refused: CloudError?
+        let trace = RequestTrace()
         do throws(CloudError) {
-            let target = try S3Target(rawPath: http.rawPath, host: http.headers.first("host"), domain: core.domain)
-            let query = try S3Query(raw: http.rawQuery)
-            let now = core.clock.now()
-            let requester = try await authenticate(http, target, now)
-            let request = S3Request(http: http, target: target, query: query, requester: requester, now: now)
-            let route = try Route(request)
-            operation = route.name
-            reply = try await Dispatch(core: core).perform(route, request)
+            if let site = Website.bucket(http, core) {
+                operation = "Website"
+                reply = await Website(core: core).reply(http, bucket: site, trace)
+            } else {
+                reply = try await answer(http, trace, &operation)
+            }
         } catch {
             refused = error
-            reply = errorReply(error, http)
+            reply = Self.refusal(error, http)
         }
         reply.headers.append(("x-amz-request-id", http.id))
         reply.headers.append(("x-amz-id-2", "walrus"))
         reply.headers.append(("Server", "Walrus"))
         if !reply.headers.contains(where: { $0.0 == "Date" }) { reply.headers.append(("Date", core.clock.now().httpDate)) }
         let seconds = Double(core.clock.monotonic() - began) / 1e9
-        metrics.counter(
-            "karri_walrus_requests_total", ["operation": operation, "status": "\(reply.status)"], help: "S3 requests answered"
-        ).increment()
-        metrics.histogram("karri_walrus_request_seconds", ["operation": operation], help: "until the reply begins").observe(seconds)
+        await Aftermath(core: core).finish(&reply, http, trace, operation: operation, refused: refused, seconds: seconds)
+        served.count(operation: operation, status: reply.status, seconds: seconds)
         log(http, operation, reply.status, seconds, refused)
         return reply
+    }
+
+    private func answer(_ http: HTTPRequest, _ trace: RequestTrace, _ operation: inout String) async throws(CloudError) -> HTTPReply {
+        let target = try S3Target(rawPath: http.rawPath, host: http.headers.first("host"), domain: core.domain)
+        let query = try S3Query(raw: http.rawQuery)
+        let now = core.clock.now()
+        if http.method == "OPTIONS" {
+            operation = "PreflightRequest"
+            return try await CORS.preflight(http, target, core)
+        }
+        if FormUpload.isOne(http, target, query) {
+            operation = "PostObject"
+            return try await FormUpload(core: core).perform(http, target, now: now)
+        }
+        let requester = try await authenticate(http, target, query, now)
+        trace.requester = requester.known
+        let request = S3Request(http: http, target: target, query: query, requester: requester, now: now, trace: trace)
+        let route = try Route(request)
+        operation = route.name
+        return try await Dispatch(core: core).perform(route, request)
     }
 
     private func log(_ http: HTTPRequest, _ operation: String, _ status: Int, _ seconds: Double, _ error: CloudError?) {
@@ -66,12 +84,16 @@ struct Gateway: Sendable {
         return AdminEndpoints(metrics: metrics, health: health, metricsForAnyone: metricsForAnyone).reply(to: http)
     }
 
-    private func authenticate(_ http: HTTPRequest, _ target: S3Target, _ now: Timestamp) async throws(CloudError) -> Requester {
+    private func authenticate(
+        _ http: HTTPRequest, _ target: S3Target, _ query: S3Query, _ now: Timestamp
+    ) async throws(CloudError) -> Requester {
         let signed = SignedRequest(
             method: http.method, rawPath: http.rawPath, rawQuery: http.rawQuery, headers: http.headers.fields,
             isTLS: http.isTLS || unsignedPayloadOnHTTP,
             virtualBucket: target.isVirtualHosted ? target.bucket : nil)
-        guard let parsed = try AWSSignature.parse(signed, form: nil, service: .s3) else { return .anonymous }
+        guard let parsed = try AWSSignature.parse(signed, form: nil, service: .s3) else {
+            return Requester(known: nil, signature: nil, facts: RequestFacts(http: http, query: query, now: now))
+        }
         guard let known = try await core.directory.requester(accessKeyID: parsed.accessKeyID) else {
             throw CloudError(.unauthenticated(.unknownKey), context: "access key \(parsed.accessKeyID)")
         }
@@ -80,13 +102,14 @@ struct Gateway: Sendable {
             throw S3Failure.named("InvalidToken", 400, "The provided token is malformed or otherwise invalid.")
         }
         let verified = try parsed.verify(secret: known.secret, now: now)
-        return Requester(known: known.requester, signature: verified)
+        return Requester(known: known.requester, signature: verified, facts: RequestFacts(http: http, query: query, now: now))
     }
 
     /// HEAD has no body, and 304 neither; S3 tells HEAD's errors by the status alone.
-    private func errorReply(_ error: CloudError, _ http: HTTPRequest) -> HTTPReply {
+    /// - Parameter headers: what the refusal says beside its document.
+    static func refusal(_ error: CloudError, _ http: HTTPRequest, headers more: [(String, String)] = []) -> HTTPReply {
         let (code, status) = S3ErrorCode.of(error)
-        var headers: [(String, String)] = []
+        var headers = more
         if status == 503 { headers.append(("Retry-After", "1")) }
         if http.method == "HEAD" { return HTTPReply(status: status, headers: headers) }
         headers.append(("Content-Type", "application/xml"))

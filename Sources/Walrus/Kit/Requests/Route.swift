@@ -5,10 +5,14 @@ import Domain
 enum Route: Sendable, Equatable {
     case listBuckets
     case createBucket, deleteBucket, headBucket, listObjects, listObjectsV2, listObjectVersions, deleteObjects
-    case getBucketLocation, getBucketACL, putBucketACL, getBucketVersioning, listMultipartUploads
-    case getBucketTagging, putBucketTagging, deleteBucketTagging
-    /// A configuration that no bucket of ours has: what S3 answers then, by the name of the sub-resource.
-    case getAbsentConfiguration(String)
+    case getBucketLocation, getBucketACL, putBucketACL, getBucketVersioning, putBucketVersioning, listMultipartUploads
+    case getObjectLockConfiguration, putObjectLockConfiguration
+    case restoreObject, getObjectTorrent
+    case getObjectRetention, putObjectRetention, getObjectLegalHold, putObjectLegalHold
+    case getBucketTagging, putBucketTagging, deleteBucketTagging, getBucketPolicyStatus
+    case getConfiguration(ConfigurationKind), putConfiguration(ConfigurationKind), deleteConfiguration(ConfigurationKind)
+    /// Configurations that no bucket of ours has.
+    case getForeign(ForeignConfiguration), putForeign(ForeignConfiguration), deleteForeign(ForeignConfiguration)
     case getObject, headObject, putObject, copyObject, deleteObject
     case getObjectACL, putObjectACL, getObjectTagging, putObjectTagging, deleteObjectTagging, getObjectAttributes
     case createMultipartUpload, uploadPart, uploadPartCopy, completeMultipartUpload, abortMultipartUpload, listParts
@@ -16,7 +20,15 @@ enum Route: Sendable, Equatable {
     /// As S3 calls it, for metrics and logs.
     var name: String {
         switch self {
-        case .getAbsentConfiguration: "GetBucketConfiguration"
+        case .getObject: "GetObject"
+        case .headObject: "HeadObject"
+        case .putObject: "PutObject"
+        case .getConfiguration(let kind): "Get" + kind.shape.name
+        case .putConfiguration(let kind): "Put" + kind.shape.name
+        case .deleteConfiguration(let kind): "Delete" + kind.shape.name
+        case .getForeign: "GetForeignConfiguration"
+        case .putForeign: "PutForeignConfiguration"
+        case .deleteForeign: "DeleteForeignConfiguration"
         case .getBucketACL: "GetBucketAcl"
         case .putBucketACL: "PutBucketAcl"
         case .getObjectACL: "GetObjectAcl"
@@ -70,21 +82,39 @@ enum Route: Sendable, Equatable {
         case ("GET", "acl"): return .getBucketACL
         case ("PUT", "acl"): return .putBucketACL
         case ("GET", "versioning"): return .getBucketVersioning
+        case ("PUT", "versioning"): return .putBucketVersioning
+        case ("GET", "object-lock"): return .getObjectLockConfiguration
+        case ("PUT", "object-lock"): return .putObjectLockConfiguration
         case ("GET", "versions"): return .listObjectVersions
         case ("GET", "uploads"): return .listMultipartUploads
         case ("GET", "tagging"): return .getBucketTagging
         case ("PUT", "tagging"): return .putBucketTagging
         case ("DELETE", "tagging"): return .deleteBucketTagging
         case ("POST", "delete"): return .deleteObjects
-        case ("GET", _) where AbsentConfiguration.answers[sub] != nil: return .getAbsentConfiguration(sub)
-        default: throw notImplemented(r, sub)
+        case ("GET", "policyStatus"): return .getBucketPolicyStatus
+        default: return try configuration(r, sub)
+        }
+    }
+
+    private static func configuration(_ r: S3Request, _ sub: String) throws(CloudError) -> Route {
+        if let kind = ConfigurationKind.bySubresource[sub] {
+            switch r.method {
+            case "GET": return .getConfiguration(kind)
+            case "PUT": return .putConfiguration(kind)
+            case "DELETE": return .deleteConfiguration(kind)
+            default: throw S3Failure.methodNotAllowed()
+            }
+        }
+        guard let kind = ForeignConfiguration(rawValue: sub) else { throw notImplemented(r, sub) }
+        switch r.method {
+        case "GET": return .getForeign(kind)
+        case "PUT": return .putForeign(kind)
+        case "DELETE": return .deleteForeign(kind)
+        default: throw S3Failure.methodNotAllowed()
         }
     }
 
     private static func object(_ r: S3Request) throws(CloudError) -> Route {
-        if let id = r.query["versionId"], id != "null" {
-            throw S3Failure.named("NoSuchVersion", 404, "The specified version does not exist.")
-        }
         if r.query.has("uploadId") {
             switch r.method {
             case "GET": return .listParts
@@ -113,36 +143,14 @@ enum Route: Sendable, Equatable {
         case ("PUT", "tagging"): return .putObjectTagging
         case ("DELETE", "tagging"): return .deleteObjectTagging
         case ("GET", "attributes"): return .getObjectAttributes
+        case ("POST", "restore"): return .restoreObject
+        case ("GET", "torrent"): return .getObjectTorrent
+        case ("GET", "retention"): return .getObjectRetention
+        case ("PUT", "retention"): return .putObjectRetention
+        case ("GET", "legal-hold"): return .getObjectLegalHold
+        case ("PUT", "legal-hold"): return .putObjectLegalHold
         case ("POST", "uploads"): return .createMultipartUpload
         default: throw notImplemented(r, sub)
         }
     }
-}
-
-/// Answers for configurations that our buckets never have: the truth about them, as S3 tells it.
-enum AbsentConfiguration {
-    enum Answer: Sendable {
-        case error(String, String)
-        /// A root element that says "nothing", and what stands in it.
-        case document(String, element: (String, String)?)
-    }
-
-    static let answers: [String: Answer] = [
-        "accelerate": .document("AccelerateConfiguration", element: nil),
-        "cors": .error("NoSuchCORSConfiguration", "The CORS configuration does not exist"),
-        "encryption": .error(
-            "ServerSideEncryptionConfigurationNotFoundError", "The server side encryption configuration was not found"),
-        "lifecycle": .error("NoSuchLifecycleConfiguration", "The lifecycle configuration does not exist"),
-        "logging": .document("BucketLoggingStatus", element: nil),
-        "notification": .document("NotificationConfiguration", element: nil),
-        "object-lock": .error(
-            "ObjectLockConfigurationNotFoundError", "Object Lock configuration does not exist for this bucket"),
-        "ownershipControls": .error("OwnershipControlsNotFoundError", "The bucket ownership controls were not found"),
-        "policy": .error("NoSuchBucketPolicy", "The bucket policy does not exist"),
-        "policyStatus": .error("NoSuchBucketPolicy", "The bucket policy does not exist"),
-        "publicAccessBlock": .error("NoSuchPublicAccessBlockConfiguration", "The public access block configuration was not found"),
-        "replication": .error("ReplicationConfigurationNotFoundError", "The replication configuration was not found"),
-        "requestPayment": .document("RequestPaymentConfiguration", element: ("Payer", "BucketOwner")),
-        "website": .error("NoSuchWebsiteConfiguration", "The specified bucket does not have a website configuration"),
-    ]
 }

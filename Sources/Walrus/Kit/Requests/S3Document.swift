@@ -17,6 +17,16 @@ enum S3Document {
         return xml.bytes
     }
 
+    /// A document without a namespace.
+    static func bare(_ root: String, _ body: (inout XMLWriter) -> Void) -> [UInt8] {
+        var xml = XMLWriter(capacity: 512)
+        xml.declaration()
+        xml.open(root)
+        body(&xml)
+        xml.close()
+        return xml.bytes
+    }
+
     static func reply(_ root: String, capacity: Int = 1024, _ body: (inout XMLWriter) throws -> Void) rethrows -> HTTPReply {
         HTTPReply(status: 200, headers: [("Content-Type", "application/xml")], body: .bytes(try make(root, capacity: capacity, body)))
     }

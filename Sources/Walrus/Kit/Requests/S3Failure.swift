@@ -8,6 +8,7 @@ enum S3Failure {
 
     static func noSuchBucket(_ name: String) -> CloudError { named("NoSuchBucket", 404, "The specified bucket does not exist") }
     static func noSuchKey(_ key: String) -> CloudError { named("NoSuchKey", 404, "The specified key does not exist.") }
+    static func noSuchVersion() -> CloudError { named("NoSuchVersion", 404, "The specified version does not exist.") }
     static func noSuchUpload() -> CloudError {
         named(
             "NoSuchUpload", 404,

@@ -38,11 +38,11 @@ public struct S3Target: Sendable, Equatable {
             bucket = nil
             key = nil
         } else {
-            let slash = path.firstIndex(of: "/")
+            let slash = path.utf8.firstIndex(of: UInt8(ascii: "/"))
             let name = try Self.decode(path[..<(slash ?? path.endIndex)])
             guard let text = String(validating: name, as: UTF8.self) else { throw S3Failure.invalidURI() }
             bucket = text
-            let rest = slash.map { path[path.index(after: $0)...] } ?? ""
+            let rest = slash.map { path[path.utf8.index(after: $0)...] } ?? ""
             key = rest.isEmpty ? nil : try Self.decode(rest)
         }
     }
@@ -92,11 +92,11 @@ public struct S3Query: Sendable {
 
     public init(raw: String?) throws(CloudError) {
         var pairs: [(name: String, value: String?)] = []
-        for part in (raw ?? "").split(separator: "&") {
-            let equals = part.firstIndex(of: "=")
+        for part in (raw ?? "").utf8.split(separator: UInt8(ascii: "&")).map({ Substring($0) }) {
+            let equals = part.utf8.firstIndex(of: UInt8(ascii: "="))
             let name = try S3Target.decode(part[..<(equals ?? part.endIndex)], plusIsSpace: true)
             let value = try equals.map { index throws(CloudError) in
-                try S3Target.decode(part[part.index(after: index)...], plusIsSpace: true)
+                try S3Target.decode(part[part.utf8.index(after: index)...], plusIsSpace: true)
             }
             pairs.append((String(decoding: name, as: UTF8.self), value.map { String(decoding: $0, as: UTF8.self) }))
         }
@@ -125,6 +125,10 @@ struct S3Request: Sendable {
     let query: S3Query
     let requester: Requester
     let now: Timestamp
+    /// What is learned on the way, for what is done after the answer.
+    var trace = RequestTrace()
+    /// Set for the PUT that a POST form stands for.
+    var form: FormSizes?
 
     var method: String { http.method }
     func header(_ name: String) -> String? { http.headers.first(name) }
@@ -138,6 +142,16 @@ struct S3Request: Sendable {
     func key() throws(CloudError) -> ObjectKey {
         guard let bytes = target.key else { throw .bug("an object's request without a key") }
         return try ObjectKey(bytes)
+    }
+
+    /// The version that the query names; `nil`: the current one. - Throws: `InvalidArgument`.
+    func versionID() throws(CloudError) -> String? {
+        try query["versionId"].map { text throws(CloudError) in try VersionID.parse(text) }
+    }
+
+    /// The same, with tags that came in the body.
+    func bringing(tags: [(name: String, value: String)]) -> S3Request {
+        S3Request(http: http, target: target, query: query, requester: requester.bringing(tags: tags), now: now, trace: trace)
     }
 
     /// The `If-…` headers. An HTTP date that cannot be read is no condition (RFC 9110 §13.1.3).
@@ -164,8 +178,15 @@ struct Requester: Sendable {
     let known: KnownRequester?
     /// For the framing of `aws-chunked` bodies.
     let signature: VerifiedSignature?
+    /// What conditions of policies may ask about the request.
+    let facts: RequestFacts
 
-    static let anonymous = Requester(known: nil, signature: nil)
+    init(known: KnownRequester?, signature: VerifiedSignature?, facts: RequestFacts) {
+        self.known = known
+        self.signature = signature
+        self.facts = facts
+    }
+
     var isSystem: Bool { known?.isSystem ?? false }
     var accountID: String? { known?.accountID }
     var canonicalID: String? { known?.canonicalID }

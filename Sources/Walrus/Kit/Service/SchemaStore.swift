@@ -139,6 +139,11 @@ enum SchemaStore {
                     EXIT WHEN NOT skipped;
                 END LOOP;
             END $$;
-            """)
+            """),
+        versions,
+        ConfigurationStore.migration,
+        NotificationStore.migration,
+        encryption,
+        guarding,
     ]
 }

@@ -11,6 +11,7 @@ struct WalrusCore: Sendable {
     let intake: Intake
     let directory: any RequesterDirectory
     let leases: BlobLeases
+    let bucketMemory = BucketMemory()
     let clock: any Clock
     let random: any Random
     let logger: Logger
@@ -18,6 +19,17 @@ struct WalrusCore: Sendable {
     let region: String
     /// Of virtual-hosted style; empty: none.
     let domain: String
+    let configurations = ConfigurationCache()
+    var newBuckets = NewBucketDefaults()
+    var keys = KeyRing.none
+    /// Where the destinations of notifications are, by ARN.
+    var webhooks: [String: String] = [:]
+    /// Of buckets that are served as web sites; empty: none.
+    var websiteDomain = ""
+    let accessLog = AccessLogBuffer()
+    var quarantine = Quarantine()
+    /// `nil`: accounts have none (tests of parts).
+    var quotas: QuotaLedger?
 
     func owner(_ accountID: String) async throws(CloudError) -> OwnerNames { try await directory.owner(accountID: accountID) }
 
@@ -41,17 +53,38 @@ struct WalrusCore: Sendable {
 
     func bucket(_ r: S3Request) async throws(CloudError) -> BucketRecord {
         let name = try r.bucketName()
-        guard let bucket = try await pool.read({ try BucketStore.bucketFetch($0, name) }) else { throw S3Failure.noSuchBucket(name) }
+        guard let found = try await pool.read({ try BucketStore.bucketFetch($0, name) }) else { throw S3Failure.noSuchBucket(name) }
+        let bucket = try await configured(found)
+        r.trace.bucket = bucket
         try expectedOwner(r, bucket)
         return bucket
     }
 
-    func object(_ r: S3Request, withBytes: Bool) async throws(CloudError) -> (bucket: BucketRecord, object: ObjectRecord?) {
+    /// With its configurations; `nil`: there is none.
+    func bucket(named name: String) async throws(CloudError) -> BucketRecord? {
+        guard let found = try await pool.read({ try BucketStore.bucketFetch($0, name) }) else { return nil }
+        return try await configured(found)
+    }
+
+    /// - Parameter version: `nil`: the current one.
+    func object(
+        _ r: S3Request, version: String? = nil, withBytes: Bool
+    ) async throws(CloudError) -> (bucket: BucketRecord, object: ObjectRecord?, marker: DeleteMarker?) {
         let name = try r.bucketName()
         let key = try r.key()
-        let found = try await pool.read { try ObjectStore.objectFetch($0, bucket: name, key: key, withBytes: withBytes) }
+        var found = try await ObjectStore.objectFetch(
+            pool, bucketMemory, bucket: name, key: key, version: version, withBytes: withBytes)
+        found.bucket = try await configured(found.bucket)
+        r.trace.bucket = found.bucket
         try expectedOwner(r, found.bucket)
         return found
+    }
+
+    /// The bucket with its configurations. Every bucket that rights are decided on goes through here.
+    func configured(_ bucket: BucketRecord) async throws(CloudError) -> BucketRecord {
+        var bucket = bucket
+        bucket.settings = try await configurations.settings(pool, bucket: bucket.id, version: bucket.configVersion)
+        return bucket
     }
 
     /// `x-amz-expected-bucket-owner`: the client's protection against a bucket that has changed hands.
@@ -59,6 +92,11 @@ struct WalrusCore: Sendable {
         if let expected = r.header("x-amz-expected-bucket-owner"), expected != bucket.account {
             throw S3Failure.accessDenied("the bucket belongs to \(bucket.account), not \(expected)")
         }
+    }
+
+    /// What a writer in this bucket brings into its transaction.
+    func plan(_ bucket: BucketRecord) -> VersionPlan {
+        VersionPlan(seen: bucket.versioning, id: VersionID.make(now: clock.now(), random: random.bytes(10)))
     }
 
     /// After the commit: takes a blob out of the incoming area. A failure is not the client's: the bytes are safe where they are.
@@ -72,6 +110,19 @@ struct WalrusCore: Sendable {
         }
     }
 
+    /// Makes an object visible under a key that is free, with a commit that it shares with others.
+    /// - Returns: false when it is not free any more: nothing has happened, and `commit` decides.
+    func commitNew(_ object: ObjectRecord, bucket: Int64) async throws(CloudError) -> Bool {
+        do throws(CloudError) {
+            guard try await ObjectStore.objectInsertAlone(pool, bucket: bucket, object) else { return false }
+            await settle(object.content)
+            return true
+        } catch {
+            await discard(object.content, after: error)
+            throw error
+        }
+    }
+
     /// Runs a commit that makes `content` visible. When the transaction did not happen the blob goes; when nobody knows whether it happened
     /// (the connection broke during COMMIT) it stays in the incoming area, where upkeep looks for its row.
     func commit<R: Sendable>(
@@ -82,14 +133,16 @@ struct WalrusCore: Sendable {
             if let content { await settle(content) }
             return result
         } catch {
-            var isUnknown = false
-            if case .unavailable = error.reason { isUnknown = true }
-            if !isUnknown, case .blob(let id)? = content {
-                do { try await bytes.remove([id]) } catch {
-                    logger.warning("a refused blob stays in incoming", metadata: ["blob": "\(id)", "error": "\(error.context)"])
-                }
-            }
+            await discard(content, after: error)
             throw error
+        }
+    }
+
+    private func discard(_ content: ObjectContent?, after error: CloudError) async {
+        if case .unavailable = error.reason { return }
+        guard case .blob(let id)? = content else { return }
+        do { try await bytes.remove([id]) } catch {
+            logger.warning("a refused blob stays in incoming", metadata: ["blob": "\(id)", "error": "\(error.context)"])
         }
     }
 }

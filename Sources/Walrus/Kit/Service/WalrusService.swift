@@ -28,29 +28,49 @@ public struct WalrusService: Sendable {
 
     static func make(
         _ configuration: WalrusConfiguration, _ runtime: DaemonRuntime, pool: DatabasePool, directory: any RequesterDirectory,
-        limits: CollectorLimits = CollectorLimits(), background: [any Service] = []
+        limits: CollectorLimits = CollectorLimits(), disk: any DiskCalls = SystemDisk(), background: [any Service] = []
     ) async throws -> WalrusService {
+        let cloudKey = try KeyRing.cloudKey(file: configuration.secretKeyFile)
         let threads = NIOThreadPool(numberOfThreads: diskThreads)
         threads.start()
-        let bytes: LocalBytes
-        do { bytes = try LocalBytes(root: configuration.dataDirectory, pool: threads) } catch {
+        let quarantine = Quarantine()
+        let stored: LocalBytes
+        do {
+            try await quarantine.load(pool)
+            stored = try LocalBytes(root: configuration.dataDirectory, pool: threads, disk: disk)
+        } catch {
             try await threads.shutdownGracefully()
             throw error
         }
+        let bytes = GuardedBytes(inner: stored, quarantine: quarantine)
         let ledger = SpaceLedger(bytes: bytes, clock: runtime.clock, keepMiB: configuration.minimumFreeMiB)
-        let core = WalrusCore(
+        var core = WalrusCore(
             pool: pool, bytes: bytes, intake: Intake(bytes: bytes, ledger: ledger, random: runtime.random), directory: directory,
             leases: BlobLeases(), clock: runtime.clock, random: runtime.random, logger: runtime.logger, region: configuration.region,
             domain: configuration.domain)
+        core.quarantine = quarantine
+        core.quotas = QuotaLedger(pool: pool, clock: runtime.clock, metrics: runtime.metrics)
+        core.keys = KeyRing(
+            cloudKey: cloudKey, names: configuration.kmsKeys,
+            acceptsCustomerKeysOnHTTP: configuration.customerKeysOnHTTP)
+        core.newBuckets = configuration.buckets.newBuckets
+        core.webhooks = configuration.buckets.webhooks
+        core.websiteDomain = configuration.buckets.websiteDomain
+        let duties = BucketDuties(core: core, runtime: runtime, options: configuration.buckets)
         let gateway = Gateway(
-            core: core, metrics: runtime.metrics, health: runtime.health, metricsForAnyone: configuration.metricsForAnyone,
-            unsignedPayloadOnHTTP: configuration.unsignedPayloadOnHTTP)
+            core: core, metrics: runtime.metrics, served: RequestMetrics(runtime.metrics), health: runtime.health,
+            metricsForAnyone: configuration.metricsForAnyone, unsignedPayloadOnHTTP: configuration.unsignedPayloadOnHTTP)
         let server = HTTPServer(
             address: configuration.listenAddress, port: configuration.port, tls: configuration.tls,
-            limits: HTTPLimits(connections: configuration.connections), runtime: runtime, name: "s3"
+            limits: HTTPLimits(connections: configuration.connections), runtime: runtime, name: "s3", onEventLoop: true
         ) { await gateway.handle($0) }
+        let scrub = ScrubService(
+            scrub: Scrub(
+                pool: pool, bytes: stored, quarantine: quarantine, clock: runtime.clock, logger: runtime.logger,
+                metrics: ScrubMetrics(runtime.metrics, quarantine), rate: configuration.scrubMiB << 20,
+                periodMilliseconds: Int64(configuration.scrubDays) * 86_400_000))
         let upkeep = UpkeepService(core: core, limits: limits, runtime: runtime, pool: pool, threads: threads)
-        return WalrusService(server: server, services: [upkeep] + background + [server])
+        return WalrusService(server: server, services: [upkeep, scrub, duties] + background + [server])
     }
 }
 

@@ -25,7 +25,8 @@ public struct FsckReport: Sendable {
 }
 
 /// Proves that every row has its bytes with the right size and digest, and every byte its row. Reads the store once, a 256th at a time, so
-/// that memory does not grow with it. Repair removes bytes and parts without an owner; lost data it can only name.
+/// that memory does not grow with it. Repair removes bytes and parts without an owner; lost data it names and puts into
+/// quarantine.
 public struct Fsck: Sendable {
     let pool: DatabasePool
     let bytes: any ObjectBytes
@@ -44,12 +45,16 @@ public struct Fsck: Sendable {
     ///   - progress: called after each 256th.
     public func run(repair: Bool, progress: @Sendable (Int) -> Void = { _ in }) async throws(CloudError) -> FsckReport {
         var report = FsckReport()
+        var damaged: [String: String] = [:]
         for first in 0..<256 {
-            try await check(prefix: Hex.encode([UInt8(first)]), repair: repair, &report)
+            try await check(prefix: Hex.encode([UInt8(first)]), repair: repair, &report, &damaged)
             progress(first + 1)
         }
         try await checkIncoming(repair: repair, &report)
+        let before = report.damaged.count
         try await checkInline(&report)
+        if report.damaged.count > before { damaged[ScrubStore.inlineMark] = "\(report.damaged.count - before) objects" }
+        if repair { try await quarantine(damaged) }
         report.damaged += try await pool.read { try GarbageStore.brokenMultipart($0) }.map { "\($0): its parts do not add up to it" }
         let parts = try await pool.read { try GarbageStore.ownerlessParts($0) }
         report.ownerlessParts = parts.map(\.text)
@@ -61,13 +66,21 @@ public struct Fsck: Sendable {
         return report
     }
 
-    private func check(prefix: String, repair: Bool, _ report: inout FsckReport) async throws(CloudError) {
+    private func check(
+        prefix: String, repair: Bool, _ report: inout FsckReport, _ damaged: inout [String: String]
+    ) async throws(CloudError) {
         // Files before rows: what is written in between has a row and shows as neither.
         let files = try await bytes.settled(prefix: prefix)
         let expected = try await pool.read { try GarbageStore.expected($0, prefix: prefix) }
         for row in expected {
             report.blobs += 1
-            if let problem = try await verify(row, &report) { report.damaged.append("\(row.owner): blob \(row.blob) \(problem)") }
+            var read = 0
+            let problem = try await BlobCheck.problem(row, bytes, pool) { read += $0 }
+            report.bytes += read
+            if let problem {
+                report.damaged.append("\(row.owner): blob \(row.blob) \(problem)")
+                damaged[row.blob.text] = "\(row.owner) \(problem)"
+            }
         }
         let known = Set(expected.map(\.blob.text))
         let unknown = files.map(\.id).filter { !known.contains($0.text) }
@@ -82,25 +95,14 @@ public struct Fsck: Sendable {
         }
     }
 
-    /// - Returns: what is wrong.
-    private func verify(_ row: GarbageStore.Expected, _ report: inout FsckReport) async throws(CloudError) -> String? {
-        guard let blob = try await bytes.open(row.blob) else {
-            // Deleted since the rows were read?
-            let still = try await pool.read { try GarbageStore.owned($0, [row.blob]) }
-            return still.isEmpty ? nil : "is missing"
+    /// What is damaged is not served from now on, and what is right again is.
+    private func quarantine(_ damaged: [String: String]) async throws(CloudError) {
+        let now = now
+        try await pool.transaction { t in
+            let held = Set(try ScrubStore.quarantineList(t))
+            try ScrubStore.quarantineRemove(t, held.filter { damaged[$0] == nil })
+            for (blob, problem) in damaged { try ScrubStore.quarantineAdd(t, blob, problem: problem, now: now) }
         }
-        guard blob.size == row.size else { return "has \(blob.size) bytes, not \(row.size)" }
-        let md5 = Digest.Hasher(.md5)
-        var at = 0
-        while at < blob.size {
-            let count = min(1 << 20, blob.size - at)
-            let piece = try await blob.read(offset: at, length: count)
-            piece.withUnsafeReadableBytes { md5.update($0) }
-            at += count
-        }
-        report.bytes += blob.size
-        let digest = Hex.encode(md5.finish())
-        return digest == row.etag ? nil : "has the MD5 \(digest), not \(row.etag)"
     }
 
     private func checkIncoming(repair: Bool, _ report: inout FsckReport) async throws(CloudError) {
@@ -121,25 +123,22 @@ public struct Fsck: Sendable {
     }
 
     private func checkInline(_ report: inout FsckReport) async throws(CloudError) {
-        var bucket: Int64 = 0
-        var key: [UInt8] = []
+        try await checkInline(live: true, &report)
+        try await checkInline(live: false, &report)
+    }
+
+    private func checkInline(live: Bool, _ report: inout FsckReport) async throws(CloudError) {
+        var last: GarbageStore.InlineObject?
         while true {
-            let (fromBucket, fromKey) = (bucket, key)
-            let page = try await pool.read { t in
-                try GarbageStore.inlineObjects(t, afterBucket: fromBucket, afterKey: fromKey, limit: 500)
-            }
+            let after = last
+            let page = try await pool.read { t in try GarbageStore.inlineObjects(t, live: live, after: after, limit: 500) }
             for row in page {
                 report.inlineObjects += 1
                 report.bytes += row.bytes.count
-                let digest = Hex.encode(Digest.md5(row.bytes))
-                // An inline copy of a multipart object does not exist: its ETag is always an MD5.
-                if row.bytes.count != row.size || digest != row.etag {
-                    report.damaged.append(
-                        "bucket \(row.bucket) key \(String(decoding: row.key, as: UTF8.self)): its inline bytes are not those of its row")
-                }
+                if let problem = BlobCheck.problem(row) { report.damaged.append("\(row.owner): \(problem)") }
             }
-            guard let last = page.last else { return }
-            (bucket, key) = (last.bucket, last.key)
+            guard let end = page.last else { return }
+            last = end
         }
     }
 }

@@ -37,7 +37,7 @@ enum GarbageStore {
     struct Expected: Sendable {
         let blob: BlobID
         let size: Int
-        /// MD5 in hexadecimal.
+        /// MD5 of the bytes at rest, in hexadecimal.
         let etag: String
         let owner: String
     }
@@ -46,10 +46,10 @@ enum GarbageStore {
     static func expected(_ t: Transaction, prefix: String) throws -> [Expected] {
         try t.execute(
             """
-            SELECT o.blob, o.size, o.etag, b.name || '/' || encode(o.key, 'escape') AS owner
+            SELECT o.blob, o.size, COALESCE(o.stored_md5, o.etag) AS etag, b.name || '/' || encode(o.key, 'escape') AS owner
             FROM walrus.objects o JOIN walrus.buckets b ON b.id = o.bucket WHERE o.blob >= $1 AND o.blob < $2
             UNION ALL
-            SELECT p.blob, p.size, p.etag, 'upload ' || p.upload || ' part ' || p.number
+            SELECT p.blob, p.size, COALESCE(p.stored_md5, p.etag), 'upload ' || p.upload || ' part ' || p.number
             FROM walrus.parts p WHERE p.blob >= $1 AND p.blob < $2
             """, .text(prefix), .text(prefix + "g")
         ).compactMap { row in
@@ -59,16 +59,32 @@ enum GarbageStore {
         }
     }
 
-    /// Inline objects behind (bucket, key), a page at a time.
-    static func inlineObjects(
-        _ t: Transaction, afterBucket: Int64, afterKey: [UInt8], limit: Int
-    ) throws -> [(bucket: Int64, key: [UInt8], size: Int, etag: String, bytes: [UInt8])] {
-        try t.execute(
+    /// An object whose bytes are in its row.
+    struct InlineObject: Sendable {
+        let bucket: Int64
+        let key: [UInt8]
+        let version: String
+        let size: Int
+        let etag: String
+        let bytes: [UInt8]
+    }
+
+    /// Inline objects behind another one, a page at a time: of the current objects, or of the old versions.
+    /// - Parameter after: `nil`: from the beginning.
+    static func inlineObjects(_ t: Transaction, live: Bool, after: InlineObject?, limit: Int) throws -> [InlineObject] {
+        let from = [SQLValue(after?.bucket ?? 0), .bytes(after?.key ?? []), .text(after?.version ?? ""), SQLValue(limit)]
+        // A live row is alone with its key; an old one is told from others by its version.
+        let behind = live ? "live AND (bucket, key) > ($1, $2) AND $3::text IS NOT NULL" : "NOT live AND (bucket, key, version) > ($1, $2, $3)"
+        return try t.execute(
             """
-            SELECT bucket, key, size, etag, inline FROM walrus.objects
-            WHERE (bucket, key) > ($1, $2) AND inline IS NOT NULL ORDER BY bucket, key LIMIT $3
-            """, SQLValue(afterBucket), .bytes(afterKey), SQLValue(limit)
-        ).map { ($0.int64("bucket"), $0.bytes("key"), $0.int("size"), $0.text("etag"), $0.bytes("inline")) }
+            SELECT bucket, key, version, size, COALESCE(stored_md5, etag) AS etag, inline FROM walrus.objects
+            WHERE \(behind) AND inline IS NOT NULL ORDER BY bucket, key\(live ? "" : ", version") LIMIT $4
+            """, parameters: from
+        ).map { row in
+            InlineObject(
+                bucket: row.int64("bucket"), key: row.bytes("key"), version: row.text("version"), size: row.int("size"),
+                etag: row.text("etag"), bytes: row.bytes("inline"))
+        }
     }
 
     /// Multipart objects whose parts do not add up to them.
