@@ -99,11 +99,14 @@ def buckets(w):
     name = w.bucket(c)
     assert name in [b["Name"] for b in c.list_buckets()["Buckets"]]
     assert c.list_buckets()["Owner"]["ID"] == w.alice.canonical
-    refused("BucketAlreadyOwnedByYou", 409, c.create_bucket, Bucket=name)
+    c.create_bucket(Bucket=name)
+    refused("BucketAlreadyOwnedByYou", 409, c.create_bucket, Bucket=name, CreateBucketConfiguration={"LocationConstraint": REGION})
+    refused("BucketAlreadyOwnedByYou", 409, c.create_bucket, Bucket=name, ACL="public-read")
     refused("BucketAlreadyExists", 409, w.client(w.bob).create_bucket, Bucket=name)
     assert c.get_bucket_location(Bucket=name)["LocationConstraint"] == REGION
     assert "Status" not in c.get_bucket_versioning(Bucket=name)
-    refused("NotImplemented", 501, c.put_bucket_versioning, Bucket=name, VersioningConfiguration={"Status": "Enabled"})
+    c.put_bucket_versioning(Bucket=name, VersioningConfiguration={"Status": "Enabled"})
+    assert c.get_bucket_versioning(Bucket=name)["Status"] == "Enabled"
     refused("404", 404, c.head_bucket, Bucket="no-such-bucket-here")
     refused("NoSuchBucket", 404, c.list_objects_v2, Bucket="no-such-bucket-here")
     refused("NoSuchBucketPolicy", 404, c.get_bucket_policy, Bucket=name)

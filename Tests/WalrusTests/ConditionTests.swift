@@ -40,13 +40,16 @@ import Testing
             #expect(try await s3("PUT", "/cond/c", headers: [source, ("If-None-Match", "*")]).status == 200)
             #expect(try await s3("PUT", "/cond/c", headers: [source, ("If-None-Match", "*")]).code == "PreconditionFailed")
             #expect(try await s3("PUT", "/cond/c", headers: [source, ("If-Match", "\"0\"")]).code == "PreconditionFailed")
-            #expect(try await s3("PUT", "/cond/c", headers: [source, ("x-amz-copy-source-if-match", "\"0\"")]).code == "PreconditionFailed")
-            #expect(try await s3("PUT", "/cond/c", headers: [source, ("x-amz-copy-source-if-none-match", etag)]).code == "PreconditionFailed")
+            #expect(
+                try await s3("PUT", "/cond/c", headers: [source, ("x-amz-copy-source-if-match", "\"0\"")]).code == "PreconditionFailed")
+            #expect(
+                try await s3("PUT", "/cond/c", headers: [source, ("x-amz-copy-source-if-none-match", etag)]).code == "PreconditionFailed")
             #expect(try await s3("PUT", "/cond/k", headers: [source]).code == "InvalidRequest")
 
             let created = try await s3("POST", "/cond/k", [("uploads", "")])
             let upload = try #require(created.text.split(separator: "<UploadId>").last?.split(separator: "<").first.map(String.init))
-            let part = try #require(try await s3("PUT", "/cond/k", [("partNumber", "1"), ("uploadId", upload)], text: "part").header("etag"))
+            let part = try #require(
+                try await s3("PUT", "/cond/k", [("partNumber", "1"), ("uploadId", upload)], text: "part").header("etag"))
             let order = "<CompleteMultipartUpload><Part><PartNumber>1</PartNumber><ETag>\(part)</ETag></Part></CompleteMultipartUpload>"
             let query = [("uploadId", upload)]
             #expect(try await s3("POST", "/cond/k", query, headers: [("If-None-Match", "*")], text: order).code == "PreconditionFailed")

@@ -91,8 +91,10 @@ import Workflow
             #expect(try await s3("DELETE", "/locked/k", [("versionId", one)]).code == "AccessDenied")
             #expect(try await s3("DELETE", "/locked/k", [("versionId", two)], headers: bypass).code == "AccessDenied")
             #expect(
-                try await s3("PUT", "/locked/k", [("legal-hold", ""), ("versionId", two)], text: "<LegalHold><Status>OFF</Status></LegalHold>")
-                    .status == 200)
+                try await s3(
+                    "PUT", "/locked/k", [("legal-hold", ""), ("versionId", two)], text: "<LegalHold><Status>OFF</Status></LegalHold>"
+                )
+                .status == 200)
             #expect(try await s3("GET", "/locked/k", [("legal-hold", ""), ("versionId", two)]).text.contains("<Status>OFF<"))
             #expect(try await s3("DELETE", "/locked/k", [("versionId", two)], headers: bypass).code == "AccessDenied")
             let weaker = "<Retention><Mode>GOVERNANCE</Mode><RetainUntilDate>\(until)</RetainUntilDate></Retention>"

@@ -75,7 +75,10 @@ enum VersionListStore {
                 SELECT \(ObjectStore.describing), o.sequence FROM walrus.objects o
                 WHERE o.bucket = $1 AND \(condition) AND o.key >= $2 AND o.key < $3 ORDER BY \(order) LIMIT $4
                 """, SQLValue(bucket), .bytes(low), .bytes(high), SQLValue(limit)
-            ).map { Item(key: $0.bytes("key"), sequence: condition == "o.live" ? .max : $0.int64("sequence"), there: ObjectStore.present($0)) }
+            ).map { row in
+                let sequence = condition == "o.live" ? Int64.max : row.int64("sequence")
+                return Item(key: row.bytes("key"), sequence: sequence, there: ObjectStore.present(row))
+            }
         }
         let live = try rows("o.live", "o.key")
         let old = try rows("NOT o.live", "o.key, o.sequence DESC")

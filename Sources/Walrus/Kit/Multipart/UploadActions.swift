@@ -15,7 +15,8 @@ struct UploadActions: Sendable {
         try Authorization.write(r.requester, bucket, key, "s3:PutObject")
         let checksum = try UploadChecksum.parse(algorithm: r.header("x-amz-checksum-algorithm"), type: r.header("x-amz-checksum-type"))
         var started = UploadRecord(
-            number: 0, id: Hex.encode(core.random.bytes(24)), bucket: bucket.id, key: key, account: try WriteActions.ownerAccount(r, bucket),
+            number: 0, id: Hex.encode(core.random.bytes(24)), bucket: bucket.id, key: key,
+            account: try WriteActions.ownerAccount(r, bucket),
             initiator: r.requester.known.map { $0.isRoot ? $0.canonicalID : $0.arn } ?? "anonymous", created: core.clock.now(),
             acl: try await WriteActions.acl(core, r, bucket, key), attributes: try ObjectHeaders.attributes(r), checksum: checksum)
         started.lock = try ObjectLockHeaders.lock(r, bucket, key)

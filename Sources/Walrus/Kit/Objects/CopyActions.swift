@@ -24,7 +24,9 @@ extension WriteActions {
         }
         let key = try ObjectKey(bytes)
         let wanted = version
-        var found = try await core.pool.read { try ObjectStore.objectFetch($0, bucket: name, key: key, version: wanted, withBytes: withBytes) }
+        var found = try await core.pool.read {
+            try ObjectStore.objectFetch($0, bucket: name, key: key, version: wanted, withBytes: withBytes)
+        }
         found.bucket = try await core.configured(found.bucket)
         if let expected = r.header("x-amz-source-expected-bucket-owner"), expected != found.bucket.account {
             throw S3Failure.accessDenied("the source bucket belongs to \(found.bucket.account), not \(expected)")
@@ -90,7 +92,9 @@ extension WriteActions {
         let redirect = "x-amz-website-redirect-location"
         attributes.headers = attributes.headers.filter { $0.name != redirect } + given.headers.filter { $0.name == redirect }
         let isSelf = sourceBucket.id == bucket.id && source.key == key
-        if isSelf, !isVersion, !replacesMetadata, !EncryptionHeaders.isGiven(r), r.header("x-amz-storage-class") == nil, r.header("x-amz-website-redirect-location") == nil {
+        if isSelf, !isVersion, !replacesMetadata, !EncryptionHeaders.isGiven(r), r.header("x-amz-storage-class") == nil,
+            r.header("x-amz-website-redirect-location") == nil
+        {
             throw S3Failure.invalidRequest(
                 "This copy request is illegal because it is trying to copy an object to itself without "
                     + "changing the object's metadata, storage class, website redirect location or "

@@ -119,13 +119,16 @@ extension WriteActions {
             try sorted.map { item -> (Int, Answer) in
                 do {
                     let outcome = try ObjectStore.objectDelete(
-                        t, bucket: bucket.id, key: item.key, version: item.version, item.plan, account: account, now: now, bypass: item.bypass
+                        t, bucket: bucket.id, key: item.key, version: item.version, item.plan, account: account, now: now,
+                        bypass: item.bypass
                     ) { try item.condition.check($0) }
                     try NotificationStore.recordDelete(t, bucket, item.key, outcome, asked: item.version, origin)
                     return (item.index, .deleted(outcome))
                 } catch let error as CloudError {
                     // Refusals come before the first change of a key.
-                    guard case .named(let code, _) = error.reason, ["PreconditionFailed", "AccessDenied"].contains(code) else { throw error }
+                    guard case .named(let code, _) = error.reason, ["PreconditionFailed", "AccessDenied"].contains(code) else {
+                        throw error
+                    }
                     return (item.index, .refused(error))
                 }
             }

@@ -72,7 +72,8 @@ struct DescribeActions: Sendable {
     func getObjectTagging(_ r: S3Request) async throws(CloudError) -> HTTPReply {
         let (bucket, object) = try await found(r, "s3:GetObjectTagging", .fullControl)
         return HTTPReply(
-            status: 200, headers: [("Content-Type", "application/xml")] + versionHeader(bucket, object), body: .bytes(S3Document.tagging(object.attributes.tags)))
+            status: 200, headers: [("Content-Type", "application/xml")] + versionHeader(bucket, object),
+            body: .bytes(S3Document.tagging(object.attributes.tags)))
     }
 
     func putObjectTagging(_ r: S3Request) async throws(CloudError) -> HTTPReply {

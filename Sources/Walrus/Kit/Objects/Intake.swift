@@ -269,8 +269,9 @@ struct Intake: Sendable {
         }
         return Intaken(
             content: .blob(id), size: data.count, md5: Hex.encode(digests.md5.finish()),
-            checksum: digests.checksum.map { ($0.algorithm, $0.finish()) })
-            .encrypted(encryption, atRest: seal?.digest ?? "")
+            checksum: digests.checksum.map { ($0.algorithm, $0.finish()) }
+        )
+        .encrypted(encryption, atRest: seal?.digest ?? "")
     }
 
     /// Writes bytes that are in the store already as a new blob (copies).
@@ -307,8 +308,9 @@ struct Intake: Sendable {
         }
         return Intaken(
             content: .blob(id), size: size, md5: Hex.encode(digests.md5.finish()),
-            checksum: digests.checksum.map { ($0.algorithm, $0.finish()) })
-            .encrypted(encryption, atRest: seal?.digest ?? "")
+            checksum: digests.checksum.map { ($0.algorithm, $0.finish()) }
+        )
+        .encrypted(encryption, atRest: seal?.digest ?? "")
     }
 }
 

@@ -42,6 +42,7 @@ struct ReadActions: Sendable {
         }
 
         var headers = Self.describe(object) + (encryption?.headers ?? [])
+        if version == nil { headers += bucket.expiration(object) }
         if let id = bucket.shown(object.version) { headers.append(("x-amz-version-id", id)) }
         for (name, header) in Self.overrides {
             guard let value = r.query.nonEmpty(name) else { continue }
@@ -98,7 +99,8 @@ struct ReadActions: Sendable {
         let refusal = try Authorization.missing(r.requester, bucket, key, action)
         guard S3ErrorCode.of(refusal).status == 404 else { throw refusal }
         guard let marker else {
-            return Gateway.refusal(version == nil ? refusal : S3Failure.noSuchVersion(), r.http, headers: [("x-amz-delete-marker", "false")])
+            return Gateway.refusal(
+                version == nil ? refusal : S3Failure.noSuchVersion(), r.http, headers: [("x-amz-delete-marker", "false")])
         }
         let headers = [("x-amz-delete-marker", "true"), ("x-amz-version-id", marker.version)]
         if version == nil { return Gateway.refusal(refusal, r.http, headers: headers) }

@@ -89,7 +89,8 @@ enum VersionStore {
     }
 
     static func versionDelete(
-        _ t: Transaction, bucket: Int64, key: ObjectKey, version: String?, _ plan: VersionPlan, account: String, now: Timestamp, bypass: Bool,
+        _ t: Transaction, bucket: Int64, key: ObjectKey, version: String?, _ plan: VersionPlan, account: String, now: Timestamp,
+        bypass: Bool,
         admit: (PresentObject) throws -> Void
     ) throws -> DeleteOutcome {
         try keyLock(t, bucket: bucket, key: key)

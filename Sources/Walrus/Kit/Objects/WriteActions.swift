@@ -66,6 +66,7 @@ struct WriteActions: Sendable {
         var headers: [(String, String)] = [("ETag", "\"\(object.etag)\"")]
         if let version { headers.append(("x-amz-version-id", version)) }
         headers += encryption?.headers ?? []
+        headers += bucket.expiration(object)
         if let checksum {
             headers.append((checksum.algorithm.header, checksum.value))
             headers.append(("x-amz-checksum-type", checksum.type.rawValue))

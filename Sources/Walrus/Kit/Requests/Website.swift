@@ -75,8 +75,11 @@ struct Website: Sendable {
         let target = try S3Target(rawPath: "/\(bucket)/\(S3Encoding.url(Array(key.utf8)))", host: nil, domain: "")
         let (query, now) = (try S3Query(raw: nil), core.clock.now())
         let nobody = Requester(known: nil, signature: nil, facts: RequestFacts(http: http, query: query, now: now))
-        return try await ReadActions(core: core).read(
+        let reply = try await ReadActions(core: core).read(
             S3Request(http: http, target: target, query: query, requester: nobody, now: now, trace: trace))
+        // What says more than an error can (of delete markers) comes as a reply.
+        if reply.status == 404 { throw S3Failure.noSuchKey(key) }
+        return reply
     }
 
     private func exists(_ http: HTTPRequest, _ bucket: String, _ key: String, _ trace: RequestTrace) async -> Bool {
