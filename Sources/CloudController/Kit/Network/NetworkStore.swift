@@ -24,6 +24,7 @@ public enum NetworkStore {
     /// One placed instance as the network sees it.
     struct Placed: Sendable {
         let id, zone, node, privateAddress, macAddress: String
+        let subnetID: String?
         var groups: [String]
     }
 
@@ -31,15 +32,16 @@ public enum NetworkStore {
     static func placed(_ tx: Transaction) throws(CloudError) -> [Placed] {
         try tx.execute(
             """
-            SELECT i.id, i.zone, i.node, i.private_address, i.mac_address,
+            SELECT i.id, i.zone, i.node, i.private_address, i.mac_address, max(n.subnet_id) AS subnet_id,
                    coalesce(array_agg(g.group_id ORDER BY g.ordinal) FILTER (WHERE g.group_id IS NOT NULL), '{}') AS groups
             FROM cloud.instances i LEFT JOIN cloud.instance_groups g ON g.instance_id = i.id
+            LEFT JOIN cloud.network_interfaces n ON n.instance_id = i.id
             WHERE i.finished_at IS NULL GROUP BY i.id ORDER BY i.id
             """
         ).map {
             Placed(
                 id: $0.text("id"), zone: $0.text("zone"), node: $0.text("node"), privateAddress: $0.text("private_address"),
-                macAddress: $0.text("mac_address"), groups: $0.textArray("groups"))
+                macAddress: $0.text("mac_address"), subnetID: $0.optionalText("subnet_id"), groups: $0.textArray("groups"))
         }
     }
 }
