@@ -46,4 +46,39 @@ enum NetworkSample {
                 ]),
             NC.GroupState(groupId: "sg-0000000c", members: ["10.1.7.7"], rules: [tcp(1, cidr: "0.0.0.0/0")]),
         ])
+
+    static let limited: NC.NetworkState = {
+        var a = instance("a", "10.1.0.11", public: "198.18.0.11")
+        var b = instance("b", "10.1.64.12", groups: ["sg-0000000b"])
+        a.subnetId = "subnet-0000000a"
+        b.subnetId = "subnet-0000000b"
+        let open = instance("c", "10.1.0.13", groups: ["sg-0000000a", "sg-0000000c"])
+        var state = state(
+            [a, b, open],
+            [
+                NC.GroupState(
+                    groupId: "sg-0000000a", members: ["10.1.0.11", "10.1.0.13"], rules: [tcp(22, cidr: "0.0.0.0/0")], egressLimited: true,
+                    egress: [
+                        tcp(443, cidr: "0.0.0.0/0"), tcp(5432, group: "sg-0000000b"),
+                        NC.GroupRule(proto: "udp", fromPort: 53, toPort: 53, cidr: "9.9.9.9/32"),
+                    ]),
+                NC.GroupState(groupId: "sg-0000000b", members: ["10.1.64.12"], rules: [], egressLimited: true),
+                NC.GroupState(groupId: "sg-0000000c", members: ["10.1.0.13"], rules: []),
+            ])
+        state.subnets = [
+            NC.SubnetState(
+                subnetId: "subnet-0000000a", members: ["10.1.0.11", "10.1.9.9"], entriesLimited: true,
+                entries: [
+                    NC.SubnetEntry(egress: false, allow: false, proto: "6", fromPort: 22, toPort: 22, cidr: "192.0.2.0/24"),
+                    NC.SubnetEntry(egress: false, allow: true, proto: "-1", cidr: "0.0.0.0/0"),
+                    NC.SubnetEntry(egress: true, allow: true, proto: "1", fromPort: 8, toPort: -1, cidr: "0.0.0.0/0"),
+                    NC.SubnetEntry(egress: true, allow: true, proto: "6", fromPort: 0, toPort: 65535, cidr: "198.51.100.0/24"),
+                ], routesLimited: true,
+                routes: [
+                    NC.SubnetRoute(cidr: "198.51.100.128/25", reached: false), NC.SubnetRoute(cidr: "198.51.100.0/24", reached: true),
+                ]),
+            NC.SubnetState(subnetId: "subnet-0000000b", members: ["10.1.64.12"], routesLimited: true),
+        ]
+        return state
+    }()
 }

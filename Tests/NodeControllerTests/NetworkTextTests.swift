@@ -23,6 +23,11 @@ func expectGolden(_ text: String, _ name: String, sourceLocation: SourceLocation
         expectGolden(FirewallText.render(try NetworkModel(empty), settings: settings), "network-empty.nft")
     }
 
+    /// Groups that limit what members send, a subnet with entries and routes, one with no way out, and instances that nothing limits.
+    @Test func limits() throws {
+        expectGolden(FirewallText.render(try NetworkModel(NetworkSample.limited), settings: settings), "network-limited.nft")
+    }
+
     @Test func removal() { expectGolden(FirewallText.removal(settings), "network-removal.nft") }
 
     @Test func dhcp() throws {

@@ -6,7 +6,7 @@ import Wire
 struct APIGenerator: ParsableCommand {
     static let configuration = CommandConfiguration(
         commandName: "APIGenerator", abstract: "Checks the API definitions and writes code, WSDL and documents from them.",
-        subcommands: [Check.self, Generate.self, WriteWSDL.self, Docs.self])
+        subcommands: [Check.self, Generate.self, Import.self, WriteWSDL.self, Docs.self])
 }
 
 /// Where things are; the defaults suit the top folder of the repository.

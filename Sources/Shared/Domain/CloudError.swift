@@ -78,8 +78,9 @@ public struct CloudError: Error, Sendable, Equatable {
 }
 
 public enum ResourceKind: String, Sendable, CaseIterable {
-    case address, addressAssociation, attachment, bucket, bundleTask, image, instance, instanceType, keyPair, node, object, reservation
-    case securityGroup, securityGroupRule, snapshot, upload, user, volume, zone
+    case address, addressAssociation, attachment, bucket, bundleTask, dhcpOptions, image, instance, instanceType, internetGateway, keyPair
+    case launchTemplate, networkAcl, networkInterface, node, object, placementGroup, reservation, routeTable, securityGroup
+    case securityGroupRule, snapshot, subnet, upload, user, volume, vpc, zone
 
     /// The prefix of its ids, for messages.
     public var prefix: String {
@@ -88,14 +89,23 @@ public enum ResourceKind: String, Sendable, CaseIterable {
         case .addressAssociation: "eipassoc"
         case .attachment: "attach"
         case .bundleTask: "bun"
+        case .dhcpOptions: "dopt"
         case .image: "emi"
         case .instance: "i"
+        case .internetGateway: "igw"
         case .keyPair: "key"
+        case .launchTemplate: "lt"
+        case .networkAcl: "acl"
+        case .networkInterface: "eni"
+        case .placementGroup: "pg"
         case .reservation: "r"
+        case .routeTable: "rtb"
         case .securityGroup: "sg"
         case .securityGroupRule: "sgr"
         case .snapshot: "snap"
+        case .subnet: "subnet"
         case .volume: "vol"
+        case .vpc: "vpc"
         case .bucket, .instanceType, .node, .object, .upload, .user, .zone: rawValue
         }
     }
@@ -105,12 +115,21 @@ public enum ResourceKind: String, Sendable, CaseIterable {
         switch self {
         case .addressAssociation: "address association"
         case .bundleTask: "bundle task"
+        case .dhcpOptions: "dhcpOption ID"
         case .image: "image id"
         case .instance: "instance ID"
         case .instanceType: "instance type"
+        case .internetGateway: "internetGateway ID"
         case .keyPair: "key pair"
+        case .launchTemplate: "launch template"
+        case .networkAcl: "networkAcl ID"
+        case .networkInterface: "networkInterface ID"
+        case .placementGroup: "placement group"
+        case .routeTable: "routeTable ID"
         case .securityGroup: "security group"
         case .securityGroupRule: "security group rule"
+        case .subnet: "subnet ID"
+        case .vpc: "vpc ID"
         case .zone: "availability zone"
         case .address, .attachment, .bucket, .node, .object, .reservation, .snapshot, .upload, .user, .volume: rawValue
         }

@@ -50,6 +50,15 @@ public enum EC2ErrorCode {
         case .image: WireErrorCode("InvalidAMIID.NotFound", 400)
         case .instance: WireErrorCode("InvalidInstanceID.NotFound", 400)
         case .instanceType: WireErrorCode("InvalidInstanceType", 400)
+        case .dhcpOptions: WireErrorCode("InvalidDhcpOptionID.NotFound", 400)
+        case .internetGateway: WireErrorCode("InvalidInternetGatewayID.NotFound", 400)
+        case .launchTemplate: WireErrorCode("InvalidLaunchTemplateId.NotFound", 400)
+        case .networkAcl: WireErrorCode("InvalidNetworkAclID.NotFound", 400)
+        case .networkInterface: WireErrorCode("InvalidNetworkInterfaceID.NotFound", 400)
+        case .placementGroup: WireErrorCode("InvalidPlacementGroup.Unknown", 400)
+        case .routeTable: WireErrorCode("InvalidRouteTableID.NotFound", 400)
+        case .subnet: WireErrorCode("InvalidSubnetID.NotFound", 400)
+        case .vpc: WireErrorCode("InvalidVpcID.NotFound", 400)
         case .keyPair: WireErrorCode("InvalidKeyPair.NotFound", 400)
         case .node: WireErrorCode("InvalidNode.NotFound", 400)
         case .object: WireErrorCode("NoSuchKey", 404)
@@ -71,6 +80,15 @@ public enum EC2ErrorCode {
         case .bundleTask: WireErrorCode("InvalidBundleID.Malformed", 400)
         case .image: WireErrorCode("InvalidAMIID.Malformed", 400)
         case .instance: WireErrorCode("InvalidInstanceID.Malformed", 400)
+        case .dhcpOptions: WireErrorCode("InvalidDhcpOptionsId.Malformed", 400)
+        case .internetGateway: WireErrorCode("InvalidInternetGatewayId.Malformed", 400)
+        case .launchTemplate: WireErrorCode("InvalidLaunchTemplateId.Malformed", 400)
+        case .networkAcl: WireErrorCode("InvalidNetworkAclId.Malformed", 400)
+        case .networkInterface: WireErrorCode("InvalidNetworkInterfaceId.Malformed", 400)
+        case .placementGroup: WireErrorCode("InvalidPlacementGroupId.Malformed", 400)
+        case .routeTable: WireErrorCode("InvalidRouteTableId.Malformed", 400)
+        case .subnet: WireErrorCode("InvalidSubnetID.Malformed", 400)
+        case .vpc: WireErrorCode("InvalidVpcID.Malformed", 400)
         case .keyPair: WireErrorCode("InvalidKeyPair.Malformed", 400)
         case .reservation: WireErrorCode("InvalidReservationID.Malformed", 400)
         case .securityGroup: WireErrorCode("InvalidGroupId.Malformed", 400)
@@ -85,6 +103,11 @@ public enum EC2ErrorCode {
     private static func duplicate(_ kind: ResourceKind) -> WireErrorCode {
         switch kind {
         case .image: WireErrorCode("InvalidAMIName.Duplicate", 400)
+        case .launchTemplate: WireErrorCode("InvalidLaunchTemplateName.AlreadyExistsException", 400)
+        case .placementGroup: WireErrorCode("InvalidPlacementGroup.Duplicate", 400)
+        case .internetGateway, .routeTable: WireErrorCode("Resource.AlreadyAssociated", 400)
+        case .subnet: WireErrorCode("InvalidSubnet.Conflict", 400)
+        case .vpc: WireErrorCode("DefaultVpcAlreadyExists", 400)
         case .keyPair: WireErrorCode("InvalidKeyPair.Duplicate", 400)
         case .securityGroup: WireErrorCode("InvalidGroup.Duplicate", 400)
         case .securityGroupRule: WireErrorCode("InvalidPermission.Duplicate", 400)
@@ -92,7 +115,8 @@ public enum EC2ErrorCode {
         case .user: WireErrorCode("EntityAlreadyExists", 409)
         case .address, .addressAssociation, .attachment: WireErrorCode("Resource.AlreadyAssociated", 400)
         case .bundleTask: WireErrorCode("BundlingInProgress", 400)
-        case .instance, .instanceType, .node, .object, .reservation, .snapshot, .upload, .volume, .zone:
+        case .dhcpOptions, .instance, .instanceType, .networkAcl, .networkInterface, .node, .object, .reservation, .snapshot, .upload,
+            .volume, .zone:
             WireErrorCode("ResourceAlreadyExists", 400)
         }
     }
@@ -104,8 +128,11 @@ public enum EC2ErrorCode {
         case .snapshot: WireErrorCode("InvalidSnapshot.InUse", 400)
         case .volume: WireErrorCode("VolumeInUse", 400)
         case .image: WireErrorCode("InvalidAMIID.InUse", 400)
-        case .addressAssociation, .attachment, .bucket, .bundleTask, .instance, .instanceType, .keyPair, .node, .object, .reservation,
-            .securityGroupRule, .upload, .user, .zone:
+        case .networkInterface: WireErrorCode("InvalidNetworkInterface.InUse", 400)
+        case .placementGroup: WireErrorCode("InvalidPlacementGroup.InUse", 400)
+        case .addressAssociation, .attachment, .bucket, .bundleTask, .dhcpOptions, .instance, .instanceType, .internetGateway, .keyPair,
+            .launchTemplate, .networkAcl, .node, .object, .reservation, .routeTable, .securityGroupRule, .subnet, .upload, .user, .vpc,
+            .zone:
             WireErrorCode("DependencyViolation", 400)
         }
     }
@@ -115,15 +142,17 @@ public enum EC2ErrorCode {
         case .instance: WireErrorCode("IncorrectInstanceState", 400)
         case .image: WireErrorCode("InvalidAMIID.Unavailable", 400)
         case .bundleTask: WireErrorCode("BundleTask.IncorrectState", 400)
-        case .volume, .snapshot, .attachment, .address, .addressAssociation, .bucket, .instanceType, .keyPair, .node, .object,
-            .reservation, .securityGroup, .securityGroupRule, .upload, .user, .zone:
+        case .volume, .snapshot, .attachment, .address, .addressAssociation, .bucket, .dhcpOptions, .instanceType,
+            .internetGateway, .keyPair, .launchTemplate, .networkAcl, .networkInterface, .node, .object, .placementGroup, .reservation,
+            .routeTable, .securityGroup, .securityGroupRule, .subnet, .upload, .user, .vpc, .zone:
             WireErrorCode("IncorrectState", 400)
         }
     }
 
     private static func limit(_ name: LimitName) -> WireErrorCode {
         switch name {
-        case .instances, .cores: WireErrorCode("InstanceLimitExceeded", 400)
+        case .instances: WireErrorCode("InstanceLimitExceeded", 400)
+        case .cores: WireErrorCode("VcpuLimitExceeded", 400)
         case .volumes, .volumeGiB: WireErrorCode("VolumeLimitExceeded", 400)
         case .snapshots: WireErrorCode("SnapshotLimitExceeded", 400)
         case .addresses: WireErrorCode("AddressLimitExceeded", 400)

@@ -160,11 +160,11 @@ import Wire
 
     @Test func unknownActionsAreNamedAndCounted() async throws {
         let cloud = try await CoreCloud()
-        let answer = await post(cloud, [("Action", "CreateVpc"), ("Version", "2016-11-15")])
+        let answer = await post(cloud, [("Action", "CreateTransitGateway"), ("Version", "2016-11-15")])
         #expect(answer.status == 400)
         #expect(answer.code == "InvalidAction")
         #expect(answer.text.contains("is not valid for this web service"))
-        #expect(cloud.runtime.metrics.text().contains("karri_unknown_actions_total{action=\"CreateVpc\",service=\"ec2\"} 1"))
+        #expect(cloud.runtime.metrics.text().contains("karri_unknown_actions_total{action=\"CreateTransitGateway\",service=\"ec2\"} 1"))
         #expect(await post(cloud, [("Action", "DescribeInstances"), ("Version", "2006-06-26")]).code == "NoSuchVersion")
         #expect(
             await post(cloud, [("Action", "DescribeInstances"), ("Version", "2016-11-15"), ("Nonsense", "1")]).code == "UnknownParameter")

@@ -89,7 +89,8 @@ private func orders(_ permissions: EC2.IpPermission...) throws -> [RuleOrder] {
                 == "InvalidGroup.Reserved")
         #expect(
             await code {
-                _ = try await ec2.createSecurityGroup(EC2.CreateSecurityGroup(groupName: "a", description: "x", vpcId: "vpc-1"), alice)
+                _ = try await ec2.createSecurityGroup(
+                    EC2.CreateSecurityGroup(groupName: "a", description: "x", vpcId: "vpc-01234567"), alice)
             } == "InvalidVpcID.NotFound")
 
         let ssh = permission("tcp", 22, 22, cidr: ["0.0.0.0/0", "10.0.0.0/8"])
@@ -218,7 +219,8 @@ private func orders(_ permissions: EC2.IpPermission...) throws -> [RuleOrder] {
     @Test func limits() async throws {
         var settings = CloudSettings()
         settings.quotas.rulesPerGroup = 3
-        settings.quotas.securityGroups = 2
+        // The default group counts too.
+        settings.quotas.securityGroups = 3
         let test = try await TestCloud(settings: settings)
         let (ec2, alice) = (test.actions, test.alice)
         _ = try await ec2.createSecurityGroup(EC2.CreateSecurityGroup(groupName: "a", description: "a"), alice)

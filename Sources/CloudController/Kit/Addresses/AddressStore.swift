@@ -41,12 +41,18 @@ public enum AddressStore {
     }
 
     /// The lowest free private address, for an instance; the one that it has when it has one.
-    /// - Throws: `.capacity(privateAddresses)`.
-    public static func takePrivate(_ tx: Transaction, instanceID: String, settings: CloudSettings) throws(CloudError) -> IPv4Address {
+    /// - Parameters:
+    ///   - block: its subnet's; the whole network without one.
+    ///   - wanted: this very address.
+    /// - Throws: `.capacity(privateAddresses)`; `InvalidIPAddress.InUse`.
+    public static func takePrivate(
+        _ tx: Transaction, instanceID: String, settings: CloudSettings, in block: CIDR? = nil, wanted: IPv4Address? = nil
+    ) throws(CloudError) -> IPv4Address {
         if let row = try tx.execute("SELECT value FROM cloud.private_addresses WHERE instance_id = $1", .text(instanceID)).first {
             return IPv4Address(UInt32(row.int64("value")))
         }
-        let network = settings.privateNetwork
+        let network = block ?? settings.privateNetwork
+        if let wanted { return try takePrivate(tx, wanted, instanceID: instanceID, settings: settings) }
         guard let value = try firstFree(tx, "cloud.private_addresses", network.hosts, except: [settings.gateway.value]) else {
             let limit = network.hosts.count - (network.contains(settings.gateway) ? 1 : 0)
             let used = try used(tx, "cloud.private_addresses", network.hosts)
@@ -54,14 +60,36 @@ public enum AddressStore {
                 .capacity(
                     Shortage(
                         .privateAddresses,
-                        [.init("private network \(network)", .privateAddresses, asked: 1, free: Swift.max(0, limit - used), limit: limit)]))
+                        [
+                            .init(
+                                "\(block == nil ? "private network" : "subnet") \(network)", .privateAddresses, asked: 1,
+                                free: Swift.max(0, limit - used), limit: limit)
+                        ]))
             )
         }
-        let address = IPv4Address(value)
+        return try insertPrivate(tx, IPv4Address(value), instanceID: instanceID)
+    }
+
+    private static func takePrivate(
+        _ tx: Transaction, _ wanted: IPv4Address, instanceID: String, settings: CloudSettings
+    ) throws(CloudError) -> IPv4Address {
+        let isTaken = !(try tx.execute("SELECT 1 FROM cloud.private_addresses WHERE value = $1", .integer(Int64(wanted.value))).isEmpty)
+        guard !isTaken, wanted != settings.gateway else {
+            throw CloudError(.named(code: "InvalidIPAddress.InUse", status: 400), "Address \(wanted) is in use.")
+        }
+        return try insertPrivate(tx, wanted, instanceID: instanceID)
+    }
+
+    private static func insertPrivate(_ tx: Transaction, _ address: IPv4Address, instanceID: String) throws(CloudError) -> IPv4Address {
         try tx.execute(
-            "INSERT INTO cloud.private_addresses (value, address, instance_id) VALUES ($1, $2, $3)", .integer(Int64(value)),
+            "INSERT INTO cloud.private_addresses (value, address, instance_id) VALUES ($1, $2, $3)", .integer(Int64(address.value)),
             .text(address.description), .text(instanceID))
         return address
+    }
+
+    /// How many private addresses of a block somebody has.
+    static func usedPrivate(_ tx: Transaction, _ block: CIDR) throws(CloudError) -> Int {
+        try used(tx, "cloud.private_addresses", block.hosts)
     }
 
     /// A transient public address goes back to the pool; an elastic one stays (the instance stops, and starts again with it).
@@ -69,8 +97,10 @@ public enum AddressStore {
         try tx.execute("DELETE FROM cloud.addresses WHERE instance_id = $1 AND allocation_id IS NULL", .text(instanceID))
     }
 
-    /// Everything of an instance that has ended: transient and private address go back, an elastic one is free for another instance.
+    /// Everything of an instance that has ended: its interface goes, transient and private address go back, an elastic one is free for
+    /// another instance.
     public static func releaseInstance(_ tx: Transaction, instanceID: String) throws(CloudError) {
+        try NetworkInterfaceStore.delete(tx, instanceID: instanceID)
         try releasePublic(tx, instanceID: instanceID)
         try tx.execute(
             "UPDATE cloud.addresses SET instance_id = NULL, association_id = NULL, transient_due = false WHERE instance_id = $1",
@@ -107,7 +137,7 @@ public enum AddressStore {
     ) throws(CloudError) -> IPv4Address {
         let count =
             try tx.execute("SELECT count(*) AS n FROM cloud.addresses WHERE account_id = $1", .text(accountID)).first?.int("n") ?? 0
-        let limit = settings.quotas.addresses
+        let limit = try settings.quotas(tx, accountID: accountID).addresses
         guard count < limit else { throw CloudError(.limitExceeded(.addresses, asked: count + 1, limit: limit)) }
         let address: IPv4Address
         if let wanted {

@@ -31,20 +31,30 @@ enum RequestResources {
     private static let types: [String: String] = [
         "allocationId": "elastic-ip", "bundleId": "bundle-task", "groupId": "security-group", "imageId": "image", "instanceId": "instance",
         "instanceIds": "instance", "kernelId": "image", "keyName": "key-pair", "ramdiskId": "image", "securityGroupIds": "security-group",
-        "snapshotId": "snapshot", "volumeId": "volume",
+        "internetGatewayId": "internet-gateway", "networkAclId": "network-acl", "networkInterfaceId": "network-interface",
+        "routeTableId": "route-table", "snapshotId": "snapshot", "subnetId": "subnet", "volumeId": "volume", "vpcId": "vpc",
     ]
 
     /// What an action creates.
     private static let made: [String: [String]] = [
         "AllocateAddress": ["elastic-ip"], "CreateSecurityGroup": ["security-group"], "CreateSnapshot": ["snapshot"],
         "CreateVolume": ["volume"],
+        "CreateInternetGateway": ["internet-gateway"], "CreateNetworkAcl": ["network-acl"], "CreateNetworkInterface": ["network-interface"],
+        "CreateRouteTable": ["route-table"], "CreateSubnet": ["subnet"], "CreateVpc": ["vpc"],
         "RegisterImage": ["image"], "RunInstances": ["instance"],
     ]
 
     private static func type(ofID id: String) -> String {
         switch id.split(separator: "-").first {
         case "emi", "eki", "eri", "ami", "aki", "ari": "image"
+        case "acl": "network-acl"
         case "eipalloc": "elastic-ip"
+        case "eni": "network-interface"
+        case "igw": "internet-gateway"
+        case "lt": "launch-template"
+        case "rtb": "route-table"
+        case "subnet": "subnet"
+        case "vpc": "vpc"
         case "i": "instance"
         case "key": "key-pair"
         case "sg": "security-group"

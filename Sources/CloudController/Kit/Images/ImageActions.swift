@@ -42,6 +42,11 @@ extension EC2Actions: EC2ImagesActions {
     {
         try await cloud.pool.transaction { tx in
             let image = try ImageStore.fetchOwned(tx, id: request.imageId, accountID: op.accountID)
+            guard !image.isDeregistrationProtected else {
+                throw CloudError(
+                    .named(code: "OperationNotPermitted", status: 400),
+                    "The image '\(image.id)' is protected against deregistration: use DisableImageDeregistrationProtection first.")
+            }
             try op.endDryRun(request.dryRun)
             try ImageStore.deregister(tx, id: image.id, now: op.now)
             try AuditStore.record(tx, op, action: "DeregisterImage", resource: image.id, detail: image.location)
@@ -63,6 +68,8 @@ extension EC2Actions: EC2ImagesActions {
         let owners = Set(request.owners.map { $0 == "self" ? op.accountID : $0 })
         let found = all.filter { image in
             (request.imageIds.isEmpty || request.imageIds.contains(image.id)) && (owners.isEmpty || owners.contains(image.accountID))
+                && (image.accountID == op.accountID || request.includeDeprecated == true || request.imageIds.contains(image.id)
+                    || image.deprecateAt.map { $0 > op.now } ?? true)
                 && isExecutable(image, by: request.executableUsers, op)
                 && filters.match(tags: (tags[image.id] ?? []).byKey) { ImageRules.values(image, $0) }
         }

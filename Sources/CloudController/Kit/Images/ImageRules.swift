@@ -167,7 +167,9 @@ public enum ImageRules {
             rootDeviceType: image.role == .machine ? "instance-store" : nil,
             rootDeviceName: image.role == .machine ? image.rootDeviceName : nil,
             blockDeviceMappings: mappings(image), virtualizationType: image.virtualizationType, tags: tags.map(\.wire),
-            creationDate: image.createdAt.iso8601, platformDetails: "Linux/UNIX", sourceInstanceId: image.sourceInstanceID)
+            creationDate: image.createdAt.iso8601, deprecationTime: image.deprecateAt?.iso8601,
+            deregistrationProtection: image.isDeregistrationProtected ? "enabled" : "disabled", platformDetails: "Linux/UNIX",
+            sourceInstanceId: image.sourceInstanceID)
     }
 
     static func mappings(_ image: StoredImage) -> [EC2.BlockDeviceMapping] {

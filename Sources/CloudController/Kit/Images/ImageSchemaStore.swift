@@ -17,6 +17,9 @@ enum ImageSchema {
         CREATE TABLE cloud.image_attributes (
             image_id text NOT NULL REFERENCES cloud.images ON DELETE CASCADE, kind text NOT NULL, value text NOT NULL,
             PRIMARY KEY (image_id, kind, value));
+        """,
         """
+        ALTER TABLE cloud.images ADD COLUMN deprecate_at bigint, ADD COLUMN deregistration_protected boolean NOT NULL DEFAULT false;
+        """,
     ]
 }

@@ -44,6 +44,9 @@ public struct StoredImage: Sendable, Equatable {
     /// `all` and account ids.
     public var launchPermissions: Set<String> = []
     public var productCodes: [String] = []
+    /// From this moment on others find it only when they ask for deprecated images.
+    public var deprecateAt: Timestamp?
+    public var isDeregistrationProtected = false
 
     public struct Mapping: Sendable, Equatable {
         public let device, virtual: String
@@ -211,6 +214,7 @@ public enum ImageStore {
             encryptedIV: row.optionalText("encrypted_iv"),
             parts: parts, sourceInstanceID: row.optionalText("source_instance_id"), createdAt: row.timestamp("created_at"),
             isDeregistered: !row.isNull("deregistered_at"), launchPermissions: Set(row.textArray("launch")),
-            productCodes: row.textArray("codes"))
+            productCodes: row.textArray("codes"), deprecateAt: row.optionalTimestamp("deprecate_at"),
+            isDeregistrationProtected: row.bool("deregistration_protected"))
     }
 }

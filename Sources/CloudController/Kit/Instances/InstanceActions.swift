@@ -6,7 +6,7 @@ extension EC2Actions: EC2InstancesActions {
     private var rules: InstanceRules { InstanceRules(cloud: cloud) }
 
     public func runInstances(_ request: EC2.RunInstances, _ op: OperationContext) async throws(CloudError) -> EC2.RunInstancesResponse {
-        let order = try LaunchOrder(request)
+        let order = try LaunchOrder(try await resolved(request, op))
         let reservation = try await rules.launch(order, dryRun: request.dryRun == true, op)
         let view = try await cloud.pool.read { tx in
             try InstanceView(tx, try InstanceStore.reservation(tx, reservation), op)
@@ -77,6 +77,11 @@ extension EC2Actions: EC2InstancesActions {
         let force = request.force == true || request.skipOsShutdown == true
         let changes = try await change(request.instanceIds, "StopInstances", request.dryRun, op) { tx, rows in
             for row in rows where row.desired == .terminated { throw Self.incorrectState("IncorrectInstanceState", row, "stopped") }
+            for row in rows where row.stopProtected && row.desired == .running {
+                throw CloudError(
+                    .named(code: "OperationNotPermitted", status: 400),
+                    "The instance '\(row.id)' may not be stopped. Modify its 'disableApiStop' instance attribute and try again.")
+            }
             // As on EC2: what has never run has no disk yet that could be kept.
             for row in rows where row.desired == .running && !row.hasRun {
                 throw Self.incorrectState("IncorrectInstanceState", row, "stopped")

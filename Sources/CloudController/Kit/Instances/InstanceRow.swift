@@ -35,6 +35,7 @@ public struct InstanceRow: Sendable, Equatable {
     public var force: Bool
     public var shutdownBehaviour: ShutdownBehaviour
     public var terminationProtected: Bool
+    public var stopProtected = false
     public var tokensRequired: Bool
     public var hopLimit: Int
     public var metadataEnabled: Bool

@@ -15,6 +15,7 @@ struct InstanceRules: Sendable {
         let kernel, ramdisk: LaunchImage?
         let publicKey: String
         let zone: String
+        let subnet: Subnet
     }
 
     /// How long the cluster controller keeps room for a launch that is being committed. Too low: a slow database loses it; too high:
@@ -24,6 +25,7 @@ struct InstanceRules: Sendable {
     /// Starts instances: all checks, room reserved on nodes, then one transaction; nothing half done.
     /// - Returns: the reservation's id; the same as before for a client token that was seen.
     func launch(_ order: LaunchOrder, dryRun: Bool, _ op: OperationContext) async throws(CloudError) -> String {
+        try await cloud.ensureNetwork(op)
         let resolved: Resolved
         switch try await look(order, op) {
         case .seen(let reservation): return reservation
@@ -89,12 +91,16 @@ struct InstanceRules: Sendable {
             try Self.checkSize(image, type)
             let publicKey = try order.keyName.map { try KeyPairStore.fetch(tx, name: $0, accountID: op.accountID).publicKey } ?? ""
             let zones = Set(try ComponentStore.all(tx).filter { $0.role == .cc }.map(\.zone))
-            let zone = order.zone ?? (zones.contains(settings.zone) ? settings.zone : zones.sorted().first ?? settings.zone)
-            guard zone == settings.zone || zones.contains(zone) else {
+            let standardZone = zones.contains(settings.zone) ? settings.zone : zones.sorted().first ?? settings.zone
+            if let zone = order.zone, zone != settings.zone, !zones.contains(zone) {
                 throw CloudError(.named(code: "InvalidZone.NotFound", status: 400), "The zone '\(zone.prefix(60))' does not exist.")
             }
+            let subnet = try order.network.choose(
+                try SubnetStore.list(tx, accountID: op.accountID), zone: order.zone, standardZone: standardZone)
             try checkQuota(tx, order.count.lowerBound, type, op)
-            return .new(Resolved(type: type, image: image, kernel: kernel, ramdisk: ramdisk, publicKey: publicKey, zone: zone))
+            return .new(
+                Resolved(
+                    type: type, image: image, kernel: kernel, ramdisk: ramdisk, publicKey: publicKey, zone: subnet.zone, subnet: subnet))
         }
     }
 
@@ -110,13 +116,7 @@ struct InstanceRules: Sendable {
     }
 
     private func checkQuota(_ tx: Transaction, _ count: Int, _ type: InstanceType, _ op: OperationContext) throws(CloudError) {
-        let usage = try InstanceStore.usage(tx, accountID: op.accountID)
-        let quotas = cloud.settings.quotas
-        guard usage.instances + count <= quotas.instances else {
-            throw CloudError(.limitExceeded(.instances, asked: usage.instances + count, limit: quotas.instances))
-        }
-        let cores = usage.cores + count * type.cores
-        guard cores <= quotas.cores else { throw CloudError(.limitExceeded(.cores, asked: cores, limit: quotas.cores)) }
+        _ = try LaunchQuota(tx, count, cores: type.cores, settings: cloud.settings, op)
     }
 
     private struct Outcome: Sendable {
@@ -138,23 +138,28 @@ struct InstanceRules: Sendable {
             try checkQuota(tx, order.count.lowerBound, resolved.type, op)
             let groups = try SecurityGroupStore.resolve(tx, ids: order.groupIDs, names: order.groupNames, accountID: op.accountID)
                 .map { InstanceStore.GroupName(id: $0.id, name: $0.name) }
+            // It may have gone, or changed, since it was looked up.
+            let subnet = try SubnetStore.fetch(tx, id: resolved.subnet.id, accountID: op.accountID)
+            let wantsPublicAddress = order.network.wantsPublicAddress ?? subnet.mapPublic
             // More than MinCount only as far as the quota goes.
-            let usage = try InstanceStore.usage(tx, accountID: op.accountID)
-            let allowed = min(settings.quotas.instances - usage.instances, (settings.quotas.cores - usage.cores) / resolved.type.cores)
+            let allowed = try LaunchQuota(
+                tx, order.count.lowerBound, cores: resolved.type.cores, settings: settings, op
+            ).remaining
             var used: [String] = []
             for (id, node) in placed.prefix(max(allowed, order.count.lowerBound)) {
                 let address: IPv4Address
                 do {
                     address = try tx.attempt { tx in
-                        let address = try AddressStore.takePrivate(tx, instanceID: id, settings: settings)
-                        if order.wantsPublicAddress { _ = try AddressStore.takePublic(tx, instanceID: id, settings: settings) }
+                        let address = try AddressStore.takePrivate(
+                            tx, instanceID: id, settings: settings, in: subnet.cidr, wanted: order.network.privateAddress)
+                        if wantsPublicAddress { _ = try AddressStore.takePublic(tx, instanceID: id, settings: settings) }
                         return address
                     }
                 } catch let error as CloudError {
                     guard case .capacity = error.reason, used.count >= order.count.lowerBound else { throw error }
                     break
                 }
-                let row = InstanceRow(
+                var row = InstanceRow(
                     id: id, reservationID: reservationID, accountID: op.accountID, launchIndex: used.count, clientToken: order.clientToken,
                     accessKeyID: op.caller.accessKeyID ?? "", userARN: op.caller.principal.arn, imageID: resolved.image.id,
                     kernelID: resolved.kernel?.id, ramdiskID: resolved.ramdisk?.id, architecture: resolved.image.architecture,
@@ -163,7 +168,15 @@ struct InstanceRules: Sendable {
                     zone: resolved.zone, node: node, privateAddress: address.description, macAddress: macAddress(of: address),
                     createdAt: op.now, shutdownBehaviour: order.shutdownBehaviour, terminationProtected: order.terminationProtected,
                     tokensRequired: order.tokensRequired, hopLimit: order.hopLimit, metadataEnabled: order.metadataEnabled)
+                row.stopProtected = order.stopProtected
                 try InstanceStore.insert(tx, row, groups: groups)
+                let interface = NetworkInterface(
+                    id: VpcRules.id("interface of \(id)"), accountID: op.accountID, instanceID: id,
+                    attachmentID: NetworkInterfaceRules.attachmentID(of: id).text, subnetID: subnet.id.text,
+                    description: order.network.description, createdAt: op.now)
+                try NetworkInterfaceStore.insert(tx, interface)
+                try TagStore.insert(
+                    tx, accountID: op.accountID, resourceID: interface.id.text, type: .networkInterface, order.interfaceTags)
                 used.append(id)
             }
             for id in used { try TagStore.insert(tx, accountID: op.accountID, resourceID: id, type: .instance, order.instanceTags) }

@@ -83,6 +83,20 @@ public enum InstanceStore {
 
     // MARK: intent
 
+    /// Other groups than those of the launch.
+    static func setGroups(_ tx: Transaction, id: String, _ groups: [GroupName]) throws(CloudError) {
+        try tx.execute("DELETE FROM cloud.instance_groups WHERE instance_id = $1", .text(id))
+        try insertGroups(tx, id: id, groups)
+    }
+
+    private static func insertGroups(_ tx: Transaction, id: String, _ groups: [GroupName]) throws(CloudError) {
+        for (ordinal, group) in groups.enumerated() {
+            try tx.execute(
+                "INSERT INTO cloud.instance_groups (instance_id, ordinal, group_id, group_name) VALUES ($1, $2, $3, $4)", .text(id),
+                SQLValue(ordinal), .text(group.id), .text(group.name))
+        }
+    }
+
     static func insert(_ tx: Transaction, _ i: InstanceRow, groups: [GroupName]) throws(CloudError) {
         try tx.execute(
             """
@@ -90,21 +104,17 @@ public enum InstanceStore {
                 kernel_id,
                 ramdisk_id, architecture, instance_type, cores, memory_mib, disk_gib, key_name, public_key, user_data, zone, node,
                 private_address, mac_address, created_at, launched_at, desired, generation, shutdown_behaviour, termination_protected,
-                tokens_required, hop_limit, metadata_enabled)
+                tokens_required, hop_limit, metadata_enabled, stop_protected)
             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20, $21, $22, $23, $24, $25, $26,
-                $27, $28, $29, $30, $31)
+                $27, $28, $29, $30, $31, $32)
             """,
             .text(i.id), .text(i.reservationID), .text(i.accountID), SQLValue(i.launchIndex), .text(i.clientToken), .text(i.accessKeyID),
             .text(i.userARN), .text(i.imageID), SQLValue(i.kernelID), SQLValue(i.ramdiskID), .text(i.architecture), .text(i.instanceType),
             SQLValue(i.cores), SQLValue(i.memoryMiB), SQLValue(i.diskGiB), SQLValue(i.keyName), .text(i.publicKey), .bytes(i.userData),
             .text(i.zone), .text(i.node), .text(i.privateAddress), .text(i.macAddress), .timestamp(i.createdAt), .timestamp(i.launchedAt),
             .text(i.desired.rawValue), .integer(i.generation), .text(i.shutdownBehaviour.rawValue), .boolean(i.terminationProtected),
-            .boolean(i.tokensRequired), SQLValue(i.hopLimit), .boolean(i.metadataEnabled))
-        for (ordinal, group) in groups.enumerated() {
-            try tx.execute(
-                "INSERT INTO cloud.instance_groups (instance_id, ordinal, group_id, group_name) VALUES ($1, $2, $3, $4)", .text(i.id),
-                SQLValue(ordinal), .text(group.id), .text(group.name))
-        }
+            .boolean(i.tokensRequired), SQLValue(i.hopLimit), .boolean(i.metadataEnabled), .boolean(i.stopProtected))
+        try insertGroups(tx, id: i.id, groups)
     }
 
     /// Changes the intent and raises the generation. `terminated` is final: a row that has it keeps it.
@@ -258,6 +268,7 @@ public enum InstanceStore {
             shutdownBehaviour: ShutdownBehaviour(rawValue: r.text("shutdown_behaviour")) ?? .terminate,
             terminationProtected: r.bool("termination_protected"), tokensRequired: r.bool("tokens_required"), hopLimit: r.int("hop_limit"),
             metadataEnabled: r.bool("metadata_enabled"))
+        i.stopProtected = r.bool("stop_protected")
         i.launchedAt = r.timestamp("launched_at")
         i.desired = DesiredInstance(rawValue: r.text("desired")) ?? .running
         i.generation = r.int64("generation")

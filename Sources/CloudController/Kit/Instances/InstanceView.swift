@@ -9,6 +9,7 @@ struct InstanceView: Sendable {
     let tags: [String: [ResourceTag]]
     let attachments: [String: [AttachmentRow]]
     let publicAddresses: [String: PublicAddress]
+    let interfaces: [String: NetworkInterfaceView]
 
     init(_ tx: Transaction, _ rows: [InstanceRow], _ op: OperationContext) throws(CloudError) {
         let ids = rows.map(\.id)
@@ -17,6 +18,7 @@ struct InstanceView: Sendable {
         tags = try TagStore.tags(tx, ids)
         attachments = Dictionary(grouping: try VolumeStore.attachments(tx, instanceIDs: ids), by: \.instanceID)
         publicAddresses = try AddressStore.publicAddresses(tx, instanceIDs: ids)
+        interfaces = try NetworkInterfaceView.of(tx, rows)
     }
 
     static func sortKey(_ row: InstanceRow) -> String {
@@ -71,13 +73,15 @@ struct InstanceView: Sendable {
         let state = row.state
         let isHere = state != .terminated
         let publicAddress = isHere ? publicAddresses[row.id]?.address : nil
+        let interface = isHere ? interfaces[row.id] : nil
         return EC2.Instance(
             instanceId: row.id, imageId: row.imageID, state: state.wire, privateDnsName: isHere ? hostname(of: row.privateAddress) : "",
             // Without a name service for its guests, a cloud's best public name is one that every client can resolve: the address.
             publicDnsName: publicAddress ?? "", stateTransitionReason: row.transitionReason, keyName: row.keyName,
             amiLaunchIndex: row.launchIndex, productCodes: [], instanceType: row.instanceType, launchTime: row.launchedAt,
             placement: EC2.Placement(availabilityZone: row.zone, groupName: "", tenancy: "default"), kernelId: row.kernelID,
-            ramdiskId: row.ramdiskID, monitoring: EC2.Monitoring(state: "disabled"), privateIpAddress: isHere ? row.privateAddress : nil,
+            ramdiskId: row.ramdiskID, monitoring: EC2.Monitoring(state: "disabled"), subnetId: interface?.row.subnetID,
+            vpcId: interface?.subnet.vpcID, privateIpAddress: isHere ? row.privateAddress : nil,
             publicIpAddress: publicAddress,
             stateReason: row.reasonCode.isEmpty ? nil : EC2.StateReason(code: row.reasonCode, message: row.reasonMessage),
             architecture: row.architecture, rootDeviceType: "instance-store", rootDeviceName: Self.rootDeviceName,
@@ -89,8 +93,8 @@ struct InstanceView: Sendable {
                     ))
             },
             virtualizationType: "hvm", clientToken: row.clientToken, tags: (tags[row.id] ?? []).map(\.wire),
-            securityGroups: groupSet(row.id),
-            sourceDestCheck: true, ebsOptimized: false, enaSupport: false,
+            securityGroups: groupSet(row.id), networkInterfaces: interface.map { [$0.ofInstance] } ?? [], sourceDestCheck: true,
+            ebsOptimized: false, enaSupport: false,
             cpuOptions: EC2.CpuOptions(coreCount: row.cores, threadsPerCore: 1),
             metadataOptions: EC2.InstanceMetadataOptionsResponse(
                 state: "applied", httpTokens: row.tokensRequired ? "required" : "optional", httpPutResponseHopLimit: row.hopLimit,
@@ -110,7 +114,13 @@ struct InstanceView: Sendable {
         "group-name", "hypervisor", "image-id", "instance-id", "instance-lifecycle", "instance-state-code", "instance-state-name",
         "instance-type",
         "instance.group-id", "instance.group-name", "ip-address", "kernel-id", "key-name", "launch-index", "launch-time",
-        "monitoring-state",
+        "monitoring-state", "network-interface.addresses.association.public-ip", "network-interface.addresses.primary",
+        "network-interface.addresses.private-ip-address", "network-interface.association.public-ip",
+        "network-interface.attachment.attachment-id", "network-interface.attachment.instance-id", "network-interface.description",
+        "network-interface.group-id", "network-interface.group-name", "network-interface.mac-address",
+        "network-interface.network-interface-id", "network-interface.owner-id", "network-interface.private-dns-name",
+        "network-interface.source-dest-check", "network-interface.status", "network-interface.subnet-id", "network-interface.vpc-id",
+        "network-interface.availability-zone", "network-interface.attachment.status",
         "owner-id", "placement-group-name", "platform", "private-dns-name", "private-ip-address", "product-code", "ramdisk-id", "reason",
         "requester-id", "reservation-id", "root-device-name", "root-device-type", "source-dest-check", "state-reason-code", "subnet-id",
         "tag",
@@ -119,7 +129,6 @@ struct InstanceView: Sendable {
 
     func values(_ row: InstanceRow, _ name: String) -> [String] {
         let shown = instance(row)
-        func one(_ value: String?) -> [String] { value.map { $0.isEmpty ? [] : [$0] } ?? [] }
         switch name {
         case "architecture": return [row.architecture]
         case "availability-zone": return [row.zone]
@@ -152,9 +161,13 @@ struct InstanceView: Sendable {
         case "root-device-name": return one(shown.rootDeviceName)
         case "root-device-type": return one(shown.rootDeviceType)
         case "source-dest-check": return ["true"]
+        case "subnet-id": return one(shown.subnetId)
+        case "vpc-id": return one(shown.vpcId)
         case "state-reason-code": return one(row.reasonCode)
         case "tenancy": return ["default"]
         case "virtualization-type": return ["hvm"]
+        case _ where name.hasPrefix("network-interface."):
+            return row.state == .terminated ? [] : interfaces[row.id]?.values(String(name.dropFirst("network-interface.".utf8.count))) ?? []
         default: return []
         }
     }

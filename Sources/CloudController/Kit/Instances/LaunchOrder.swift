@@ -16,13 +16,15 @@ struct LaunchOrder: Sendable {
     let zone: String?
     let clientToken: String
     let requestHash: String
-    let wantsPublicAddress: Bool
+    let network: LaunchNetwork
     let terminationProtected: Bool
+    let stopProtected: Bool
     let shutdownBehaviour: ShutdownBehaviour
     let tokensRequired: Bool
     let hopLimit: Int
     let metadataEnabled: Bool
     let instanceTags: [ResourceTag]
+    let interfaceTags: [ResourceTag]
 
     /// EC2's standard for PUT responses of the metadata service.
     static let standardHopLimit = 1
@@ -37,8 +39,9 @@ struct LaunchOrder: Sendable {
         count = r.minCount...r.maxCount
         instanceType = r.instanceType.flatMap { $0.isEmpty ? nil : $0 } ?? InstanceTypeStore.standard
         keyName = r.keyName.flatMap { $0.isEmpty ? nil : $0 }
+        network = try LaunchNetwork(r)
         // Old SOAP dates have names and ids in one list.
-        groupIDs = r.securityGroupIds + r.securityGroups.filter { (try? SecurityGroupID(parsing: $0)) != nil }
+        groupIDs = network.groupIDs + r.securityGroupIds + r.securityGroups.filter { (try? SecurityGroupID(parsing: $0)) != nil }
         groupNames = r.securityGroups.filter { (try? SecurityGroupID(parsing: $0)) == nil }
         userData = r.userData ?? []
         kernelID = r.kernelId.flatMap { $0.isEmpty ? nil : $0 }
@@ -51,7 +54,7 @@ struct LaunchOrder: Sendable {
         }
         if let group = r.placement?.groupName, !group.isEmpty { throw Self.unsupported("placement groups") }
         clientToken = r.clientToken ?? ""
-        wantsPublicAddress = r.addressingType != "private"
+        if r.ebsOptimized == true { throw Self.unsupported("EbsOptimized") }
         if r.monitoring?.enabled == true { throw Self.unsupported("detailed monitoring") }
         for mapping in r.blockDeviceMappings {
             // What ephemeral disks an instance has is its type's; naming one changes nothing here, as on EC2 for most types.
@@ -60,12 +63,14 @@ struct LaunchOrder: Sendable {
             }
         }
         terminationProtected = r.disableApiTermination ?? false
+        stopProtected = r.disableApiStop ?? false
         shutdownBehaviour = r.instanceInitiatedShutdownBehavior.flatMap { ShutdownBehaviour(rawValue: $0) } ?? .terminate
         tokensRequired = r.metadataOptions?.httpTokens == "required"
         hopLimit = r.metadataOptions?.httpPutResponseHopLimit ?? Self.standardHopLimit
         metadataEnabled = r.metadataOptions?.httpEndpoint != "disabled"
-        let tags = try TagRules.onCreate(r.tagSpecifications, of: [.instance])
+        let tags = try TagRules.onCreate(r.tagSpecifications, of: [.instance, .networkInterface])
         instanceTags = tags[.instance] ?? []
+        interfaceTags = tags[.networkInterface] ?? []
         for tag in instanceTags where tag.key == ImageLocation.saveTag {
             _ = try ImageLocation(parsing: tag.value, parameter: "Tag \(ImageLocation.saveTag)")
         }

@@ -24,6 +24,8 @@ public struct NetworkReconciler: Sendable {
     struct Content: Sendable {
         let generation: Int64
         let rules: [String: [NC.GroupRule]]
+        let egress: [String: [NC.GroupRule]]
+        let borders: [SubnetBorder]
         let placed: [NetworkStore.Placed]
         let publicAddresses: [String: PublicAddress]
         let controllers: [Component]
@@ -35,7 +37,8 @@ public struct NetworkReconciler: Sendable {
             let content = try await cloud.pool.read { tx in
                 let placed = try NetworkStore.placed(tx)
                 return Content(
-                    generation: try NetworkStore.generation(tx), rules: try SecurityGroupStore.nodeRules(tx), placed: placed,
+                    generation: try NetworkStore.generation(tx), rules: try SecurityGroupStore.nodeRules(tx),
+                    egress: try SecurityGroupStore.nodeRules(tx, egress: true), borders: try SubnetBorderStore.borders(tx), placed: placed,
                     publicAddresses: try AddressStore.publicAddresses(tx, instanceIDs: placed.map(\.id)),
                     controllers: try ComponentStore.all(tx).filter { $0.role == .cc })
             }
@@ -72,10 +75,12 @@ public struct NetworkReconciler: Sendable {
         for instance in content.placed {
             for group in instance.groups { members[group, default: []].append(instance.privateAddress) }
         }
+        let borders = content.borders.filter(\.stops)
+        let limited = Set(borders.map(\.subnetID))
         return CC.ClusterNetwork(
             gateway: settings.gateway.description, prefixLength: settings.privateNetwork.prefixLength, dns: settings.dns,
             groups: Set(members.keys).union(content.rules.keys).sorted().map {
-                NC.GroupState(groupId: $0, members: members[$0] ?? [], rules: content.rules[$0] ?? [])
+                group($0, members[$0] ?? [], content.rules[$0] ?? [], egress: content.egress[$0] ?? [])
             },
             instances: content.placed.filter { $0.zone == zone }.map { instance in
                 CC.PlacedAddress(
@@ -83,9 +88,38 @@ public struct NetworkReconciler: Sendable {
                     address: NC.InstanceAddress(
                         instanceId: instance.id, macAddress: instance.macAddress, privateAddress: instance.privateAddress,
                         publicAddress: content.publicAddresses[instance.id]?.address, groups: instance.groups,
-                        hostname: hostname(of: instance.privateAddress)),
+                        hostname: hostname(of: instance.privateAddress),
+                        subnetId: instance.subnetID.flatMap { limited.contains($0) ? $0 : nil }),
                     claim: instance.claim)
+            },
+            subnets: borders.map { border in
+                subnet(border, content.placed.filter { $0.subnetID == border.subnetID }.map(\.privateAddress))
             })
+    }
+
+    /// A group that lets everything out, as every new one does, says nothing of it.
+    private static func group(
+        _ id: String, _ members: [String], _ rules: [NC.GroupRule], egress: [NC.GroupRule]
+    ) -> NC.GroupState {
+        let isOpen = egress.contains { $0.proto == "-1" && $0.cidr == "0.0.0.0/0" }
+        return NC.GroupState(
+            groupId: id, members: members, rules: rules, egressLimited: isOpen ? nil : true, egress: isOpen ? [] : egress)
+    }
+
+    private static func subnet(_ border: SubnetBorder, _ members: [String]) -> NC.SubnetState {
+        let isOpen = NetworkAcl.isOpen(border.entries)
+        let routes = RouteTableRules.outside(border.routes)
+        return NC.SubnetState(
+            subnetId: border.subnetID, members: members, entriesLimited: isOpen ? nil : true,
+            entries: isOpen
+                ? []
+                : border.entries.map {
+                    NC.SubnetEntry(
+                        egress: $0.egress, allow: $0.allow, proto: String($0.proto), fromPort: $0.first, toPort: $0.last,
+                        cidr: $0.cidr.description)
+                },
+            routesLimited: border.hasWayOut && routes.isEmpty ? nil : true,
+            routes: routes.map { NC.SubnetRoute(cidr: $0.destination.description, reached: $0.isActive) })
     }
 }
 

@@ -25,6 +25,7 @@ public enum NetworkStore {
     /// One placed instance as the network sees it.
     struct Placed: Sendable {
         let id, zone, node, privateAddress, macAddress: String
+        let subnetID: String?
         var groups: [String]
         /// What it is to have on its node, if it is to run.
         let claim: CC.Claim?
@@ -35,14 +36,16 @@ public enum NetworkStore {
         try tx.execute(
             """
             SELECT i.id, i.zone, i.node, i.private_address, i.mac_address, i.desired, i.generation, i.cores, i.memory_mib, i.disk_gib,
+                   max(n.subnet_id) AS subnet_id,
                    coalesce(array_agg(g.group_id ORDER BY g.ordinal) FILTER (WHERE g.group_id IS NOT NULL), '{}') AS groups
             FROM cloud.instances i LEFT JOIN cloud.instance_groups g ON g.instance_id = i.id
+            LEFT JOIN cloud.network_interfaces n ON n.instance_id = i.id
             WHERE i.finished_at IS NULL GROUP BY i.id ORDER BY i.id
             """
         ).map {
             Placed(
                 id: $0.text("id"), zone: $0.text("zone"), node: $0.text("node"), privateAddress: $0.text("private_address"),
-                macAddress: $0.text("mac_address"), groups: $0.textArray("groups"),
+                macAddress: $0.text("mac_address"), subnetID: $0.optionalText("subnet_id"), groups: $0.textArray("groups"),
                 claim: $0.text("desired") == DesiredInstance.running.rawValue
                     ? CC.Claim(
                         generation: $0.int("generation"), cores: $0.int("cores"), memoryMiB: $0.int("memory_mib"),

@@ -5,6 +5,8 @@ enum ResourceSchema {
     static var migrations: [Migration] {
         let histories = [
             KeyPairSchema.migration, SecurityGroupSchema.migration, AddressSchema.migration, ImageSchema.migration, TagSchema.migration,
+            VpcSchema.migration, InstanceSchema.migration, LaunchTemplateSchema.migration,
+            SnapshotSchema.migration,
         ]
         // The first step of each, then the second of each: a new step never changes the number of an old one. Steps go by hundreds, so that
         // they lie between no two of the core's.

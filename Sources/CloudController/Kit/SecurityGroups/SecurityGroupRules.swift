@@ -107,7 +107,13 @@ struct RuleOrder: Sendable, Hashable {
 
 enum SecurityGroupRules {
     static let defaultName = "default"
-    static let egressEverything = EC2.IpPermission(ipProtocol: "-1", ipRanges: [EC2.IpRange(cidrIp: "0.0.0.0/0")])
+
+    /// What a new group lets out: everything.
+    static func everythingOut(of groupID: String, _ id: SecurityGroupRuleID) -> GroupRule {
+        GroupRule(
+            id: id, groupID: groupID, content: RuleContent(traffic: RuleTraffic(stored: "-1", nil, nil), source: .cidr("0.0.0.0/0")),
+            description: "", egress: true)
+    }
 
     /// - Throws: `.invalidParameter`; `InvalidGroup.Reserved` for `default`.
     static func checkName(_ name: String) throws(CloudError) {
@@ -162,7 +168,7 @@ enum SecurityGroupRules {
         return out
     }
 
-    private static func orders(_ p: EC2.IpPermission) throws(CloudError) -> [RuleOrder] {
+    static func orders(_ p: EC2.IpPermission) throws(CloudError) -> [RuleOrder] {
         let traffic = try RuleTraffic(proto: p.ipProtocol, fromPort: p.fromPort, toPort: p.toPort)
         var out: [RuleOrder] = []
         for range in p.ipRanges {
@@ -235,15 +241,28 @@ enum SecurityGroupRules {
     static let filters: Set<String> = [
         "description", "group-id", "group-name", "owner-id", "vpc-id", "ip-permission.cidr", "ip-permission.from-port",
         "ip-permission.group-id", "ip-permission.group-name", "ip-permission.ipv6-cidr", "ip-permission.protocol", "ip-permission.to-port",
-        "ip-permission.user-id", "egress.ip-permission.cidr", "egress.ip-permission.protocol", "tag",
+        "ip-permission.user-id", "egress.ip-permission.cidr", "egress.ip-permission.from-port", "egress.ip-permission.group-id",
+        "egress.ip-permission.group-name", "egress.ip-permission.ipv6-cidr", "egress.ip-permission.protocol",
+        "egress.ip-permission.to-port", "egress.ip-permission.user-id", "tag",
     ]
 
-    static func values(_ group: SecurityGroup, _ rules: [GroupRule], names: [String: String], _ filter: String) -> [String] {
+    static func values(
+        _ group: SecurityGroup, _ rules: [GroupRule], names: [String: String], vpcID: String?, _ filter: String
+    ) -> [String] {
+        let isEgress = filter.hasPrefix("egress.")
+        return values(
+            group, rules.filter { $0.egress == isEgress }, names, vpcID, filter: isEgress ? String(filter.dropFirst(7)) : filter)
+    }
+
+    private static func values(
+        _ group: SecurityGroup, _ rules: [GroupRule], _ names: [String: String], _ vpcID: String?, filter: String
+    ) -> [String] {
         switch filter {
         case "description": [group.description]
         case "group-id": [group.id.text]
         case "group-name": [group.name]
         case "owner-id": [group.accountID]
+        case "vpc-id": one(vpcID)
         case "ip-permission.from-port": rules.compactMap { $0.content.traffic.fromPort.map { String($0) } }
         case "ip-permission.to-port": rules.compactMap { $0.content.traffic.toPort.map { String($0) } }
         case "ip-permission.protocol": rules.map(\.content.traffic.proto)
@@ -253,18 +272,13 @@ enum SecurityGroupRules {
         case "ip-permission.group-name": rules.compactMap { if case .group(let id, _) = $0.content.source { names[id] } else { nil } }
         case "ip-permission.user-id":
             rules.compactMap { if case .group(_, let account) = $0.content.source { account } else { nil } }
-        case "egress.ip-permission.cidr": ["0.0.0.0/0"]
-        case "egress.ip-permission.protocol": ["-1"]
         default: []
         }
     }
 }
 
-/// What AuthorizeSecurityGroupIngress and RevokeSecurityGroupIngress have in common.
+/// What the actions that authorize and revoke have in common.
 protocol PermissionRequest {
-    var groupId: String? { get }
-    var groupName: String? { get }
-    var userId: String? { get }
     var ipPermissions: [EC2.IpPermission] { get }
     var ipProtocol: String? { get }
     var cidrIp: String? { get }
@@ -275,3 +289,5 @@ protocol PermissionRequest {
 }
 extension EC2.AuthorizeSecurityGroupIngress: PermissionRequest {}
 extension EC2.RevokeSecurityGroupIngress: PermissionRequest {}
+extension EC2.AuthorizeSecurityGroupEgress: PermissionRequest {}
+extension EC2.RevokeSecurityGroupEgress: PermissionRequest {}

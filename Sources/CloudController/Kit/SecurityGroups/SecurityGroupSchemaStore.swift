@@ -12,6 +12,15 @@ enum SecurityGroupSchema {
             source_group_id text REFERENCES cloud.security_groups, source_account_id text, description text NOT NULL DEFAULT '',
             UNIQUE (group_id, content));
         CREATE INDEX security_group_rules_source ON cloud.security_group_rules (source_group_id);
+        """,
+        // What was open without saying so says so now.
         """
+        ALTER TABLE cloud.security_group_rules ADD COLUMN egress boolean NOT NULL DEFAULT false,
+            DROP CONSTRAINT security_group_rules_group_id_content_key, ADD UNIQUE (group_id, egress, content);
+        CREATE INDEX security_group_rules_account ON cloud.security_group_rules (account_id);
+        INSERT INTO cloud.security_group_rules (id, group_id, account_id, content, protocol, cidr, egress)
+            SELECT 'sgr-' || substr(md5('egress of ' || id), 1, 17), id, account_id, '-1 -1 -1 4 0.0.0.0/0', '-1', '0.0.0.0/0', true
+            FROM cloud.security_groups;
+        """,
     ]
 }

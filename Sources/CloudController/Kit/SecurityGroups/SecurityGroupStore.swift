@@ -13,6 +13,8 @@ public struct GroupRule: Sendable, Equatable {
     public let groupID: String
     public let content: RuleContent
     public let description: String
+    /// For what members send; otherwise for what they get.
+    public var egress = false
 }
 
 public enum SecurityGroupStore {
@@ -39,13 +41,13 @@ public enum SecurityGroupStore {
     }
 
     /// What nodes need of the rules, by group id; only IPv4, the only traffic that there is.
-    public static func nodeRules(_ tx: Transaction) throws(CloudError) -> [String: [NC.GroupRule]] {
+    public static func nodeRules(_ tx: Transaction, egress: Bool = false) throws(CloudError) -> [String: [NC.GroupRule]] {
         var out: [String: [NC.GroupRule]] = [:]
         for row in try tx.execute(
             """
             SELECT group_id, protocol, from_port, to_port, cidr, source_group_id FROM cloud.security_group_rules
-            WHERE cidr6 IS NULL AND protocol <> '58' ORDER BY group_id, ordinal
-            """)
+            WHERE egress = $1 AND cidr6 IS NULL AND protocol <> '58' ORDER BY group_id, ordinal
+            """, .boolean(egress))
         {
             out[row.text("group_id"), default: []].append(
                 NC.GroupRule(
@@ -72,6 +74,8 @@ public enum SecurityGroupStore {
             name: SecurityGroupRules.defaultName,
             description: "default group")
         try insert(tx, made)
+        try insertRule(
+            tx, accountID: accountID, SecurityGroupRules.everythingOut(of: made.id.text, VpcRules.id("default egress of \(accountID)")))
         let content = RuleContent(traffic: RuleTraffic(stored: "-1", nil, nil), source: .group(id: made.id.text, accountID: accountID))
         try insertRule(
             tx, accountID: accountID,
@@ -197,12 +201,12 @@ public enum SecurityGroupStore {
         try tx.execute(
             """
             INSERT INTO cloud.security_group_rules (id, group_id, account_id, content, protocol, from_port, to_port, cidr, cidr6,
-                source_group_id, source_account_id, description)
-            VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)
+                source_group_id, source_account_id, description, egress)
+            VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)
             """,
             .text(rule.id.text), .text(rule.groupID), .text(accountID), .text(rule.content.key), .text(rule.content.traffic.proto),
             SQLValue(rule.content.traffic.fromPort), SQLValue(rule.content.traffic.toPort), SQLValue(cidr), SQLValue(cidr6),
-            SQLValue(group?.id), SQLValue(group?.accountID), .text(rule.description))
+            SQLValue(group?.id), SQLValue(group?.accountID), .text(rule.description), .boolean(rule.egress))
     }
 
     /// By group id, each in the order in which they were made.
@@ -224,9 +228,27 @@ public enum SecurityGroupStore {
             out[row.text("group_id"), default: []].append(
                 GroupRule(
                     id: try SecurityGroupRuleID(parsing: row.text("id")), groupID: row.text("group_id"),
-                    content: RuleContent(traffic: traffic, source: source), description: row.text("description")))
+                    content: RuleContent(traffic: traffic, source: source), description: row.text("description"), egress: row.bool("egress")
+                ))
         }
         return out
+    }
+
+    static func setDescription(_ tx: Transaction, id: SecurityGroupRuleID, _ text: String) throws(CloudError) {
+        try tx.execute("UPDATE cloud.security_group_rules SET description = $2 WHERE id = $1", .text(id.text), .text(text))
+    }
+
+    /// The same rule with other content: its id, its place and its tags stay.
+    static func replaceRule(_ tx: Transaction, accountID: String, _ rule: GroupRule) throws(CloudError) {
+        let words = RuleWords(rule.content.source)
+        try tx.execute(
+            """
+            UPDATE cloud.security_group_rules SET content = $2, protocol = $3, from_port = $4, to_port = $5, cidr = $6, cidr6 = $7,
+                source_group_id = $8, source_account_id = $9, description = $10
+            WHERE id = $1
+            """, .text(rule.id.text), .text(rule.content.key), .text(rule.content.traffic.proto), SQLValue(rule.content.traffic.fromPort),
+            SQLValue(rule.content.traffic.toPort), SQLValue(words.cidr), SQLValue(words.cidr6), SQLValue(words.group?.id),
+            SQLValue(words.group?.accountID), .text(rule.description))
     }
 
     static func deleteRule(_ tx: Transaction, id: SecurityGroupRuleID) throws(CloudError) {

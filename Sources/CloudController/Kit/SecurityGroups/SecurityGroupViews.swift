@@ -54,6 +54,8 @@ struct RuleWords {
 /// Groups with all that DescribeSecurityGroups shows of them.
 struct GroupListing: Sendable {
     let groups: [SecurityGroup]
+    /// `nil` after the account has deleted its VPC.
+    let vpcID: String?
     let rules: [String: [GroupRule]]
     /// Of the groups that rules refer to.
     let names: [String: String]
@@ -64,10 +66,12 @@ struct GroupListing: Sendable {
     }
 
     func wire(_ group: SecurityGroup, settings: CloudSettings, apiVersion: String) -> EC2.SecurityGroup {
-        EC2.SecurityGroup(
+        let own = rules[group.id.text] ?? []
+        return EC2.SecurityGroup(
             ownerId: group.accountID, groupName: group.name, description: group.description,
-            ipPermissions: permissions(rules[group.id.text] ?? [], apiVersion: apiVersion), groupId: group.id.text,
-            ipPermissionsEgress: [SecurityGroupRules.egressEverything], tags: (tags[group.id.text] ?? []).map(\.wire),
+            ipPermissions: permissions(own.filter { !$0.egress }, apiVersion: apiVersion), groupId: group.id.text,
+            ipPermissionsEgress: permissions(own.filter(\.egress), apiVersion: apiVersion), vpcId: vpcID,
+            tags: (tags[group.id.text] ?? []).map(\.wire),
             securityGroupArn: settings.arn("security-group", group.id.text, account: group.accountID))
     }
 

@@ -65,7 +65,15 @@ extension EC2Actions: EC2TagsActions {
 enum TagErrors {
     static func notFound(_ id: String, _ type: TaggableType) -> CloudError {
         switch type {
+        case .dhcpOptions: CloudError(.notFound(.dhcpOptions, id: id))
         case .elasticIP: CloudError(.notFound(.address, id: id))
+        case .internetGateway: CloudError(.notFound(.internetGateway, id: id))
+        case .launchTemplate: CloudError(.notFound(.launchTemplate, id: id))
+        case .networkAcl: CloudError(.notFound(.networkAcl, id: id))
+        case .networkInterface: CloudError(.notFound(.networkInterface, id: id))
+        case .routeTable: CloudError(.notFound(.routeTable, id: id))
+        case .subnet: CloudError(.notFound(.subnet, id: id))
+        case .vpc: CloudError(.notFound(.vpc, id: id))
         case .image: CloudError(.notFound(.image, id: id))
         case .instance: CloudError(.notFound(.instance, id: id))
         case .keyPair: CloudError(.notFound(.keyPair, id: id))

@@ -37,20 +37,36 @@ public struct ResourceTag: Sendable, Hashable {
 
 /// What can be tagged: EC2's name of the type, and the prefix of its ids.
 public enum TaggableType: String, Sendable, CaseIterable {
+    case dhcpOptions = "dhcp-options"
     case elasticIP = "elastic-ip"
     case image
     case instance
+    case internetGateway = "internet-gateway"
     case keyPair = "key-pair"
+    case launchTemplate = "launch-template"
+    case networkAcl = "network-acl"
+    case networkInterface = "network-interface"
+    case routeTable = "route-table"
     case securityGroup = "security-group"
     case securityGroupRule = "security-group-rule"
     case snapshot
+    case subnet
     case volume
+    case vpc
 
     /// The type that an id of this form has; `nil` for what cannot be tagged.
     public init?(id: String) {
         guard let prefix = id.split(separator: "-").first else { return nil }
         switch prefix {
+        case "acl": self = .networkAcl
+        case "dopt": self = .dhcpOptions
         case "eipalloc": self = .elasticIP
+        case "eni": self = .networkInterface
+        case "igw": self = .internetGateway
+        case "lt": self = .launchTemplate
+        case "rtb": self = .routeTable
+        case "subnet": self = .subnet
+        case "vpc": self = .vpc
         case "emi", "eki", "eri": self = .image
         case "i": self = .instance
         case "key": self = .keyPair

@@ -82,8 +82,17 @@ public enum TagStore {
 
     /// Whether the account owns this resource and it still exists.
     static func exists(_ tx: Transaction, accountID: String, id: String, type: TaggableType) throws(CloudError) -> Bool {
+        if type == .dhcpOptions { return try VpcStore.find(tx, accountID: accountID)?.dhcpOptionsID.text == id }
         let sql =
             switch type {
+            case .dhcpOptions: ""
+            case .internetGateway: "SELECT 1 FROM cloud.internet_gateways WHERE id = $1 AND account_id = $2"
+            case .launchTemplate: "SELECT 1 FROM cloud.launch_templates WHERE id = $1 AND account_id = $2"
+            case .networkAcl: "SELECT 1 FROM cloud.network_acls WHERE id = $1 AND account_id = $2"
+            case .networkInterface: "SELECT 1 FROM cloud.network_interfaces WHERE id = $1 AND account_id = $2"
+            case .routeTable: "SELECT 1 FROM cloud.route_tables WHERE id = $1 AND account_id = $2"
+            case .subnet: "SELECT 1 FROM cloud.subnets WHERE id = $1 AND account_id = $2"
+            case .vpc: "SELECT 1 FROM cloud.vpcs WHERE id = $1 AND account_id = $2"
             case .elasticIP: "SELECT 1 FROM cloud.addresses WHERE allocation_id = $1 AND account_id = $2"
             case .image: "SELECT 1 FROM cloud.images WHERE id = $1 AND account_id = $2 AND deregistered_at IS NULL"
             case .instance: "SELECT 1 FROM cloud.instances WHERE id = $1 AND account_id = $2"

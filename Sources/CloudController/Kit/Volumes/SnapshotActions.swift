@@ -49,7 +49,7 @@ extension EC2Actions: EC2SnapshotsActions {
         try op.endDryRun(request.dryRun)
         let views = try await cloud.pool.read { tx in
             let rows = try SnapshotStore.list(tx, accountID: op.accountID, ids: request.snapshotIds.isEmpty ? nil : request.snapshotIds)
-            let tags = try TagStore.tags(tx, rows.map(\.id))
+            let tags = try TagStore.tags(tx, rows.filter { $0.accountID == op.accountID }.map(\.id))
             return rows.map { SnapshotView(row: $0, tags: tags[$0.id] ?? []) }
         }
         let matching = views.filter { view in

@@ -12,11 +12,20 @@ public enum SnapshotStore {
         return snapshot(row)
     }
 
-    /// A deleted snapshot is gone for clients at once; the bytes go later.
+    /// One that the account may make volumes of: its own, or one that it was given.
+    /// - Throws: `.notFound`.
+    static func fetchRestorable(_ tx: Transaction, id: String, accountID: String) throws(CloudError) -> SnapshotRow {
+        guard let row = try list(tx, accountID: accountID, ids: [id]).first else { throw CloudError(.notFound(.snapshot, id: id)) }
+        return row
+    }
+
+    /// Those of the account, and those that it may make volumes of. A deleted snapshot is gone for clients at once; the bytes go later.
     public static func list(_ tx: Transaction, accountID: String, ids: [String]?) throws(CloudError) -> [SnapshotRow] {
         let rows = try tx.execute(
             """
-            SELECT * FROM cloud.snapshots WHERE account_id = $1 AND finished_at IS NULL AND desired = 'available'
+            SELECT * FROM cloud.snapshots s WHERE finished_at IS NULL AND desired = 'available'
+                AND (account_id = $1 OR EXISTS (
+                    SELECT 1 FROM cloud.snapshot_permissions p WHERE p.snapshot_id = s.id AND p.value IN ($1, 'all')))
                 AND ($2::text[] IS NULL OR id = ANY($2))
             ORDER BY created_at, id
             """,

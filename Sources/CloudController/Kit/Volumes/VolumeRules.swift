@@ -59,7 +59,7 @@ struct VolumeRules: Sendable {
             var size = order.sizeGiB
             var zone = order.zone
             if let snapshotID = order.snapshotID {
-                let snapshot = try SnapshotStore.fetch(tx, id: snapshotID, accountID: op.accountID)
+                let snapshot = try SnapshotStore.fetchRestorable(tx, id: snapshotID, accountID: op.accountID)
                 guard snapshot.state == .completed else {
                     throw CloudError(
                         .incorrectState(.snapshot, id: snapshotID, state: snapshot.state.rawValue),
@@ -79,12 +79,13 @@ struct VolumeRules: Sendable {
                     "The zone '\((zone ?? settings.zone).prefix(60))' does not exist or has no storage.")
             }
             let usage = try VolumeStore.usage(tx, accountID: op.accountID)
-            guard usage.volumes < settings.quotas.volumes else {
-                throw CloudError(.limitExceeded(.volumes, asked: usage.volumes + 1, limit: settings.quotas.volumes))
+            let quotas = try settings.quotas(tx, accountID: op.accountID)
+            guard usage.volumes < quotas.volumes else {
+                throw CloudError(.limitExceeded(.volumes, asked: usage.volumes + 1, limit: quotas.volumes))
             }
             guard let size, size >= 1 else { throw CloudError(.invalidParameter("Size")) }
-            guard usage.gib + size <= settings.quotas.volumeGiB else {
-                throw CloudError(.limitExceeded(.volumeGiB, asked: usage.gib + size, limit: settings.quotas.volumeGiB))
+            guard usage.gib + size <= quotas.volumeGiB else {
+                throw CloudError(.limitExceeded(.volumeGiB, asked: usage.gib + size, limit: quotas.volumeGiB))
             }
             try op.endDryRun(dryRun)
             let row = VolumeRow(
@@ -207,7 +208,7 @@ struct VolumeRules: Sendable {
         volume id: String, description: String, tags: [ResourceTag], dryRun: Bool?, _ op: OperationContext
     ) async throws(CloudError) -> SnapshotRow {
         let snapshotID = SnapshotID(random: cloud.random.bytes(9)).text
-        let limit = cloud.settings.quotas.snapshots
+        let settings = cloud.settings
         let row = try await cloud.pool.transaction { tx in
             let volume = try VolumeStore.fetch(tx, id: id, accountID: op.accountID)
             let state = volume.state(attached: false)
@@ -217,6 +218,7 @@ struct VolumeRules: Sendable {
                 )
             }
             let count = try SnapshotStore.count(tx, accountID: op.accountID)
+            let limit = try settings.quotas(tx, accountID: op.accountID).snapshots
             guard count < limit else { throw CloudError(.limitExceeded(.snapshots, asked: count + 1, limit: limit)) }
             try op.endDryRun(dryRun)
             let row = SnapshotRow(

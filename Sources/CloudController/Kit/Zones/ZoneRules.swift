@@ -13,9 +13,16 @@ enum ZoneRules {
             return EC2.AvailabilityZone(
                 zoneName: name, state: missing.isEmpty ? "available" : missing.contains(.cc) ? "unavailable" : "impaired",
                 regionName: settings.region, messages: messages, optInStatus: "opt-in-not-required",
-                zoneId: "\(settings.region.filter { $0 != "-" })-az\(index + 1)", groupName: settings.region,
+                zoneId: id(at: index, region: settings.region), groupName: settings.region,
                 networkBorderGroup: settings.region, zoneType: "availability-zone")
         }
+    }
+
+    private static func id(at index: Int, region: String) -> String { "\(region.filter { $0 != "-" })-az\(index + 1)" }
+
+    /// A zone's id among all zones in the order of their names.
+    static func id(of zone: String, among zones: [String], region: String) -> String {
+        id(at: zones.firstIndex(of: zone) ?? zones.count, region: region)
     }
 
     static func values(_ zone: EC2.AvailabilityZone, _ filter: String) -> [String] {

@@ -19,14 +19,17 @@ enum NetworkSlice {
             }
         }
         let own = Set(local.flatMap(\.groups))
-        let sources = Set(network.groups.filter { own.contains($0.groupId ?? "") }.flatMap { $0.rules.compactMap(\.sourceGroupId) })
+        let sources = Set(
+            network.groups.filter { own.contains($0.groupId ?? "") }.flatMap { ($0.rules + $0.egress).compactMap(\.sourceGroupId) })
         let groups = network.groups.compactMap { group -> NC.GroupState? in
             let id = group.groupId ?? ""
             if own.contains(id) { return group }
             return sources.contains(id) ? NC.GroupState(groupId: group.groupId, members: group.members, rules: []) : nil
         }
+        let subnets = Set(local.compactMap(\.subnetId))
         return NC.NetworkState(
-            gateway: network.gateway, prefixLength: network.prefixLength, groups: groups, instances: local, peers: peers, dns: network.dns)
+            gateway: network.gateway, prefixLength: network.prefixLength, groups: groups, instances: local, peers: peers, dns: network.dns,
+            subnets: network.subnets.filter { $0.subnetId.map { subnets.contains($0) } ?? false })
     }
 
     /// `host:port` without the port.

@@ -71,7 +71,7 @@ enum FirewallText {
         let used = Set(model.instances.flatMap(\.groups))
         let groups = model.groups.filter { used.contains($0.id) }
         let sources = Set(
-            groups.flatMap(\.rules).compactMap { rule -> String? in
+            groups.flatMap { $0.rules + ($0.egress ?? []) }.compactMap { rule -> String? in
                 if case .group(let id) = rule.source { return id }
                 return nil
             })
@@ -86,12 +86,36 @@ enum FirewallText {
         }
         out += map(
             "instance_in", "ipv4_addr : verdict", model.instances.map { "\($0.address) : goto i_\(name($0.id))" })
-        out += baseChains(model, settings)
+        let (chains, limited) = egressChains(model)
+        out += chains
+        if !limited.isEmpty {
+            out += map("instance_out", "ipv4_addr : verdict", limited.map { "\($0.address) : jump o_\(name($0.id))" })
+        }
+        out += SubnetText.chains(model)
+        out += baseChains(model, settings, limitsEgress: !limited.isEmpty)
         return out + "}\n"
     }
 
-    private static func baseChains(_ model: NetworkModel, _ settings: NetworkSettings) -> String {
+    /// What each instance may send, where its groups limit it: one group that lets everything out is enough.
+    private static func egressChains(_ model: NetworkModel) -> (String, [NetworkModel.Instance]) {
+        var out = ""
+        var limited: [NetworkModel.Instance] = []
+        for instance in model.instances {
+            let groups = instance.groups.sorted().compactMap { model.group($0) }
+            guard !groups.isEmpty, groups.allSatisfy({ $0.egress != nil }) else { continue }
+            limited.append(instance)
+            out += "  chain o_\(name(instance.id)) {\n"
+            out += rules(groups.flatMap { $0.egress ?? [] }, other: "ip daddr", verdict: "return")
+            out += "    counter drop\n  }\n"
+        }
+        return (out, limited)
+    }
+
+    private static func baseChains(_ model: NetworkModel, _ settings: NetworkSettings, limitsEgress: Bool) -> String {
         let bridge = settings.bridge
+        let borders =
+            model.subnets.isEmpty ? "" : "    ip saddr vmap @subnet_out\n    ip daddr vmap @subnet_in\n"
+        let egress = limitsEgress ? "    ip saddr vmap @instance_out\n" : ""
         return """
               chain translate_in {
                 type nat hook prerouting priority dstnat; policy accept;
@@ -111,8 +135,10 @@ enum FirewallText {
               chain through {
                 type filter hook forward priority filter; policy accept;
                 iifname != "\(bridge)" oifname != "\(bridge)" accept
+            \(borders)\
                 ct state vmap { established : accept, related : accept, invalid : drop }
                 iifname "\(bridge)" ct state new tcp flags & (fin | syn | rst | ack) != syn counter drop
+            \(egress)\
                 ip daddr vmap @instance_in
                 iifname "\(bridge)" oifname != "\(bridge)" accept
                 counter drop
@@ -141,11 +167,15 @@ enum FirewallText {
 
     /// One rule for each kind of packet, with all its sources in one set.
     private static func groupChain(_ group: NetworkModel.Group) -> String {
-        var out = "  chain g_\(name(group.id)) {\n"
+        "  chain g_\(name(group.id)) {\n" + rules(group.rules, other: "ip saddr", verdict: "accept") + "  }\n"
+    }
+
+    private static func rules(_ rules: [NetworkModel.Rule], other: String, verdict: String) -> String {
+        var out = ""
         var cidrs: [String: [CIDR]] = [:]
         var order: [String] = []
         var fromGroups: [(String, String)] = []
-        for rule in group.rules {
+        for rule in rules {
             let match = text(rule.match)
             switch rule.source {
             case .cidr(let cidr):
@@ -161,19 +191,19 @@ enum FirewallText {
             if sources.contains(where: { $0.prefixLength == 0 }) {
                 from = ""
             } else {
-                from = "ip saddr { \(sources.map(\.description).joined(separator: ", ")) } "
+                from = "\(other) { \(sources.map(\.description).joined(separator: ", ")) } "
             }
-            out += "    \(from)\(match)accept\n"
+            out += "    \(from)\(match)\(verdict)\n"
         }
         var seen: Set<String> = []
         for (match, id) in fromGroups.sorted(by: { ($0.0, $0.1) < ($1.0, $1.1) }) {
-            let line = "    ip saddr @m_\(name(id)) \(match)accept\n"
+            let line = "    \(other) @m_\(name(id)) \(match)\(verdict)\n"
             if seen.insert(line).inserted { out += line }
         }
-        return out + "  }\n"
+        return out
     }
 
-    private static func text(_ match: NetworkModel.Rule.Match) -> String {
+    static func text(_ match: NetworkModel.Rule.Match) -> String {
         switch match {
         case .all: return ""
         case .tcp(let ports): return transport("tcp", ports)
@@ -201,14 +231,14 @@ enum FirewallText {
         return kept.sorted { $0.network < $1.network }
     }
 
-    private static func set(_ name: String, _ type: String, _ elements: [String]) -> String {
+    static func set(_ name: String, _ type: String, _ elements: [String]) -> String {
         "  set \(name) { type \(type); \(elements.isEmpty ? "" : "elements = { \(elements.joined(separator: ", ")) } ")}\n"
     }
 
-    private static func map(_ name: String, _ type: String, _ elements: [String]) -> String {
+    static func map(_ name: String, _ type: String, _ elements: [String]) -> String {
         "  map \(name) { type \(type); \(elements.isEmpty ? "" : "elements = { \(elements.joined(separator: ", ")) } ")}\n"
     }
 
     /// Ids as names in the rules: nft reads `-` in some places as a range.
-    private static func name(_ id: String) -> String { String(id.map { $0 == "-" ? "_" : $0 }) }
+    static func name(_ id: String) -> String { String(id.map { $0 == "-" ? "_" : $0 }) }
 }

@@ -13,6 +13,8 @@ struct NetworkModel: Sendable, Equatable {
         let publicAddress: IPv4Address?
         let groups: [String]
         let hostname: String?
+        /// Only of a subnet whose border stops anything.
+        var subnet: String?
     }
 
     struct Group: Sendable, Equatable {
@@ -20,6 +22,28 @@ struct NetworkModel: Sendable, Equatable {
         /// Private addresses of the group's instances, on all nodes.
         let members: [IPv4Address]
         let rules: [Rule]
+        /// What members may send; `nil`: anything.
+        var egress: [Rule]?
+    }
+
+    /// A subnet whose border stops something. Between its members nothing is stopped.
+    struct Subnet: Sendable, Equatable {
+        struct Entry: Sendable, Equatable {
+            let egress: Bool
+            let allow: Bool
+            let match: Rule.Match
+            let cidr: CIDR
+        }
+        struct Route: Sendable, Equatable {
+            let cidr: CIDR
+            let isReached: Bool
+        }
+        let id: String
+        let members: [IPv4Address]
+        /// In order; `nil`: everything passes.
+        let entries: [Entry]?
+        /// What of the world beyond the private network is reached, in order; `nil`: all of it.
+        let routes: [Route]?
     }
 
     struct Rule: Sendable, Hashable {
@@ -46,6 +70,7 @@ struct NetworkModel: Sendable, Equatable {
     let dns: [IPv4Address]
     /// Instances of other nodes; their addresses are in the groups' members too.
     let peers: [IPv4Address]
+    let subnets: [Subnet]
 
     /// - Throws: `.invalidParameter` naming what is wrong.
     init(_ state: NC.NetworkState) throws(CloudError) {
@@ -57,8 +82,13 @@ struct NetworkModel: Sendable, Equatable {
         var groups: [Group] = []
         for group in state.groups { groups.append(try Self.group(group)) }
         var instances: [Instance] = []
+        var subnets: [Subnet] = []
+        for subnet in state.subnets { subnets.append(try Self.subnet(subnet)) }
+        let borders = Set(subnets.map(\.id))
+        guard borders.count == subnets.count else { throw Self.wrong("subnets", "the same subnet twice") }
         for instance in state.instances {
-            let parsed = try Self.instance(instance)
+            var parsed = try Self.instance(instance)
+            parsed.subnet = instance.subnetId.flatMap { borders.contains($0) ? $0 : nil }
             guard network.contains(parsed.address), parsed.address != gateway, network.hosts.contains(parsed.address.value) else {
                 throw Self.wrong("privateAddress", "\(parsed.address), which \(network) has no room for")
             }
@@ -81,10 +111,12 @@ struct NetworkModel: Sendable, Equatable {
         // In the order of their ids, so that equal networks give equal texts.
         self.instances = instances.sorted { $0.id < $1.id }
         self.groups = groups.sorted { $0.id < $1.id }
+        self.subnets = subnets.sorted { $0.id < $1.id }
     }
 
     private init(
-        gateway: IPv4Address, network: CIDR, instances: [Instance], groups: [Group], dns: [IPv4Address], peers: [IPv4Address]
+        gateway: IPv4Address, network: CIDR, instances: [Instance], groups: [Group], dns: [IPv4Address], peers: [IPv4Address],
+        subnets: [Subnet]
     ) {
         self.gateway = gateway
         self.network = network
@@ -92,16 +124,21 @@ struct NetworkModel: Sendable, Equatable {
         self.groups = groups
         self.dns = dns
         self.peers = peers
+        self.subnets = subnets
     }
 
     /// The same without this instance.
     func removing(_ instanceID: String) -> NetworkModel {
         let gone = instances.first { $0.id == instanceID }?.address
         let groups = groups.map { group in
-            Group(id: group.id, members: group.members.filter { $0 != gone }, rules: group.rules)
+            Group(id: group.id, members: group.members.filter { $0 != gone }, rules: group.rules, egress: group.egress)
+        }
+        let subnets = subnets.map { subnet in
+            Subnet(id: subnet.id, members: subnet.members.filter { $0 != gone }, entries: subnet.entries, routes: subnet.routes)
         }
         return NetworkModel(
-            gateway: gateway, network: network, instances: instances.filter { $0.id != instanceID }, groups: groups, dns: dns, peers: peers)
+            gateway: gateway, network: network, instances: instances.filter { $0.id != instanceID }, groups: groups, dns: dns, peers: peers,
+            subnets: subnets)
     }
 
     func instance(_ id: String) -> Instance? { instances.first { $0.id == id } }
@@ -144,7 +181,35 @@ struct NetworkModel: Sendable, Equatable {
         for text in raw.members { members.append(try address(text, "members")) }
         var rules: [Rule] = []
         for rule in raw.rules { rules.append(try self.rule(rule)) }
-        return Group(id: id, members: members.sorted(), rules: rules)
+        var egress: [Rule]?
+        if raw.egressLimited == true { egress = try raw.egress.map { rule throws(CloudError) in try self.rule(rule) } }
+        return Group(id: id, members: members.sorted(), rules: rules, egress: egress)
+    }
+
+    private static func subnet(_ raw: NC.SubnetState) throws(CloudError) -> Subnet {
+        guard let id = raw.subnetId, (try? SubnetID(parsing: id)) != nil else { throw wrong("subnetId", raw.subnetId ?? "nothing") }
+        let members = try raw.members.map { text throws(CloudError) in try address(text, "members") }
+        var entries: [Subnet.Entry]?
+        if raw.entriesLimited == true {
+            entries = try raw.entries.map { entry throws(CloudError) in
+                Subnet.Entry(
+                    egress: entry.egress ?? false, allow: entry.allow ?? false,
+                    match: try match(NC.GroupRule(proto: entry.proto, fromPort: entry.fromPort, toPort: entry.toPort)),
+                    cidr: try block(entry.cidr))
+            }
+        }
+        var routes: [Subnet.Route]?
+        if raw.routesLimited == true {
+            routes = try raw.routes.map { route throws(CloudError) in
+                Subnet.Route(cidr: try block(route.cidr), isReached: route.reached ?? false)
+            }
+        }
+        return Subnet(id: id, members: members.sorted(), entries: entries, routes: routes)
+    }
+
+    private static func block(_ text: String?) throws(CloudError) -> CIDR {
+        guard let text, let cidr = CIDR(parsing: text) else { throw wrong("cidr", text ?? "nothing") }
+        return cidr
     }
 
     private static func rule(_ raw: NC.GroupRule) throws(CloudError) -> Rule {

@@ -1715,19 +1715,22 @@ extension CC {
         public var dns: [String]
         public var groups: [NC.GroupState]
         public var instances: [CC.PlacedAddress]
+        public var subnets: [NC.SubnetState]
 
         public init(
             gateway: String? = nil,
             prefixLength: Int? = nil,
             dns: [String] = [],
             groups: [NC.GroupState] = [],
-            instances: [CC.PlacedAddress] = []
+            instances: [CC.PlacedAddress] = [],
+            subnets: [NC.SubnetState] = []
         ) {
             self.gateway = gateway
             self.prefixLength = prefixLength
             self.dns = dns
             self.groups = groups
             self.instances = instances
+            self.subnets = subnets
         }
 
         public init(_ value: Value) throws(CloudError) {
@@ -1741,15 +1744,19 @@ extension CC {
             var instancesItems: [CC.PlacedAddress] = []
             for item in try fields.list("instances") { instancesItems.append(try CC.PlacedAddress(item)) }
             self.instances = instancesItems
+            var subnetsItems: [NC.SubnetState] = []
+            for item in try fields.list("subnets") { subnetsItems.append(try NC.SubnetState(item)) }
+            self.subnets = subnetsItems
         }
 
         public var wireValue: Value {
-            var fields = [String: Value](minimumCapacity: 5)
+            var fields = [String: Value](minimumCapacity: 6)
             if let part = self.gateway { fields["gateway"] = .text(part) }
             if let part = self.prefixLength { fields["prefixLength"] = .integer(part) }
             fields["dns"] = .texts(self.dns)
             fields["groups"] = .list(self.groups.map { $0.wireValue })
             fields["instances"] = .list(self.instances.map { $0.wireValue })
+            fields["subnets"] = .list(self.subnets.map { $0.wireValue })
             return .record(fields)
         }
 
@@ -1760,6 +1767,7 @@ extension CC {
             shape.add("dns", .list(.string, item: "item"))
             shape.add("groups", .list(.record({ NC.GroupState.shape }), item: "item"))
             shape.add("instances", .list(.record({ CC.PlacedAddress.shape }), item: "item"))
+            shape.add("subnets", .list(.record({ NC.SubnetState.shape }), item: "item"))
             return shape
         }()
     }

@@ -7,15 +7,27 @@ public import Wire
 public enum EC2 {
     public static let service: ServiceDefinition = {
         var operations: [Operation] = []
+        appendAbsent(to: &operations)
         appendAddresses(to: &operations)
         appendBundles(to: &operations)
+        appendImageProtection(to: &operations)
         appendImages(to: &operations)
+        appendInstanceAttributes(to: &operations)
         appendInstances(to: &operations)
+        appendInternetGateways(to: &operations)
         appendKeyPairs(to: &operations)
+        appendLaunchTemplates(to: &operations)
+        appendNetworkAcls(to: &operations)
+        appendNetworkInterfaces(to: &operations)
+        appendRouteTables(to: &operations)
+        appendSecurityGroupRules(to: &operations)
         appendSecurityGroups(to: &operations)
         appendSnapshots(to: &operations)
+        appendSubnets(to: &operations)
         appendTags(to: &operations)
+        appendVolumeAttributes(to: &operations)
         appendVolumes(to: &operations)
+        appendVpcs(to: &operations)
         appendZones(to: &operations)
         return ServiceDefinition(
             name: "EC2", namespace: "http://ec2.amazonaws.com/doc/{version}/", audience: .external, operations: operations)
@@ -26,15 +38,27 @@ public enum EC2 {
         _ operation: String, _ input: Value, _ handler: H, _ context: H.Context
     ) async throws(CloudError) -> Value {
         switch service.operations[operation]?.resource {
+        case "Absent": return try await dispatchAbsent(operation, input, handler, context)
         case "Addresses": return try await dispatchAddresses(operation, input, handler, context)
         case "Bundles": return try await dispatchBundles(operation, input, handler, context)
+        case "ImageProtection": return try await dispatchImageProtection(operation, input, handler, context)
         case "Images": return try await dispatchImages(operation, input, handler, context)
+        case "InstanceAttributes": return try await dispatchInstanceAttributes(operation, input, handler, context)
         case "Instances": return try await dispatchInstances(operation, input, handler, context)
+        case "InternetGateways": return try await dispatchInternetGateways(operation, input, handler, context)
         case "KeyPairs": return try await dispatchKeyPairs(operation, input, handler, context)
+        case "LaunchTemplates": return try await dispatchLaunchTemplates(operation, input, handler, context)
+        case "NetworkAcls": return try await dispatchNetworkAcls(operation, input, handler, context)
+        case "NetworkInterfaces": return try await dispatchNetworkInterfaces(operation, input, handler, context)
+        case "RouteTables": return try await dispatchRouteTables(operation, input, handler, context)
+        case "SecurityGroupRules": return try await dispatchSecurityGroupRules(operation, input, handler, context)
         case "SecurityGroups": return try await dispatchSecurityGroups(operation, input, handler, context)
         case "Snapshots": return try await dispatchSnapshots(operation, input, handler, context)
+        case "Subnets": return try await dispatchSubnets(operation, input, handler, context)
         case "Tags": return try await dispatchTags(operation, input, handler, context)
+        case "VolumeAttributes": return try await dispatchVolumeAttributes(operation, input, handler, context)
         case "Volumes": return try await dispatchVolumes(operation, input, handler, context)
+        case "Vpcs": return try await dispatchVpcs(operation, input, handler, context)
         case "Zones": return try await dispatchZones(operation, input, handler, context)
         default: throw CloudError(.unknownAction(operation))
         }
@@ -43,13 +67,25 @@ public enum EC2 {
 
 /// Everything that a controller of EC2 has to implement: a missing action does not compile.
 public typealias EC2Handler =
-    EC2AddressesActions
+    EC2AbsentActions
+    & EC2AddressesActions
     & EC2BundlesActions
+    & EC2ImageProtectionActions
     & EC2ImagesActions
+    & EC2InstanceAttributesActions
     & EC2InstancesActions
+    & EC2InternetGatewaysActions
     & EC2KeyPairsActions
+    & EC2LaunchTemplatesActions
+    & EC2NetworkAclsActions
+    & EC2NetworkInterfacesActions
+    & EC2RouteTablesActions
+    & EC2SecurityGroupRulesActions
     & EC2SecurityGroupsActions
     & EC2SnapshotsActions
+    & EC2SubnetsActions
     & EC2TagsActions
+    & EC2VolumeAttributesActions
     & EC2VolumesActions
+    & EC2VpcsActions
     & EC2ZonesActions

@@ -1159,6 +1159,8 @@ extension EC2 {
         public var tags: [EC2.Tag]
         public var hypervisor: String?
         public var creationDate: String?
+        public var deprecationTime: String?
+        public var deregistrationProtection: String?
         public var enaSupport: Bool?
         public var bootMode: String?
         public var platformDetails: String?
@@ -1188,6 +1190,8 @@ extension EC2 {
             tags: [EC2.Tag] = [],
             hypervisor: String? = nil,
             creationDate: String? = nil,
+            deprecationTime: String? = nil,
+            deregistrationProtection: String? = nil,
             enaSupport: Bool? = nil,
             bootMode: String? = nil,
             platformDetails: String? = nil,
@@ -1216,6 +1220,8 @@ extension EC2 {
             self.tags = tags
             self.hypervisor = hypervisor
             self.creationDate = creationDate
+            self.deprecationTime = deprecationTime
+            self.deregistrationProtection = deregistrationProtection
             self.enaSupport = enaSupport
             self.bootMode = bootMode
             self.platformDetails = platformDetails
@@ -1253,6 +1259,8 @@ extension EC2 {
             self.tags = tagsItems
             self.hypervisor = try fields.textIfPresent("hypervisor")
             self.creationDate = try fields.textIfPresent("creationDate")
+            self.deprecationTime = try fields.textIfPresent("deprecationTime")
+            self.deregistrationProtection = try fields.textIfPresent("deregistrationProtection")
             self.enaSupport = try fields.booleanIfPresent("enaSupport")
             self.bootMode = try fields.textIfPresent("bootMode")
             self.platformDetails = try fields.textIfPresent("platformDetails")
@@ -1261,7 +1269,7 @@ extension EC2 {
         }
 
         public var wireValue: Value {
-            var fields = [String: Value](minimumCapacity: 27)
+            var fields = [String: Value](minimumCapacity: 29)
             if let part = self.imageId { fields["imageId"] = .text(part) }
             if let part = self.imageLocation { fields["imageLocation"] = .text(part) }
             if let part = self.state { fields["state"] = .text(part) }
@@ -1284,6 +1292,8 @@ extension EC2 {
             fields["tags"] = .list(self.tags.map { $0.wireValue })
             if let part = self.hypervisor { fields["hypervisor"] = .text(part) }
             if let part = self.creationDate { fields["creationDate"] = .text(part) }
+            if let part = self.deprecationTime { fields["deprecationTime"] = .text(part) }
+            if let part = self.deregistrationProtection { fields["deregistrationProtection"] = .text(part) }
             if let part = self.enaSupport { fields["enaSupport"] = .boolean(part) }
             if let part = self.bootMode { fields["bootMode"] = .text(part) }
             if let part = self.platformDetails { fields["platformDetails"] = .text(part) }
@@ -1318,6 +1328,8 @@ extension EC2 {
             shape.add("tags", .list(.record({ EC2.Tag.shape }), item: "item"), xml: "tagSet", since: "2010-08-31", omitEmpty: true)
             shape.add("hypervisor", .string, since: "2011-02-28")
             shape.add("creationDate", .string, since: "2011-02-28")
+            shape.add("deprecationTime", .string, since: "2016-11-15")
+            shape.add("deregistrationProtection", .string, since: "2016-11-15")
             shape.add("enaSupport", .boolean, since: "2011-02-28")
             shape.add("bootMode", .string, since: "2011-02-28")
             shape.add("platformDetails", .string, since: "2011-02-28")

@@ -111,13 +111,18 @@ extension EC2 {
         public var placement: EC2.Placement?
         public var kernelId: String?
         public var ramdiskId: String?
+        public var subnetId: String?
+        public var privateIpAddress: String?
+        public var networkInterfaces: [EC2.InstanceNetworkInterfaceSpecification]
         public var blockDeviceMappings: [EC2.BlockDeviceMapping]
         public var monitoring: EC2.RunInstancesMonitoringEnabled?
         public var disableApiTermination: Bool?
+        public var disableApiStop: Bool?
         public var instanceInitiatedShutdownBehavior: String?
         public var ebsOptimized: Bool?
         public var clientToken: String?
         public var tagSpecifications: [EC2.TagSpecification]
+        public var launchTemplate: EC2.LaunchTemplateSpecification?
         public var metadataOptions: EC2.InstanceMetadataOptionsRequest?
         /// check permission and parameters, change nothing
         public var dryRun: Bool?
@@ -136,13 +141,18 @@ extension EC2 {
             placement: EC2.Placement? = nil,
             kernelId: String? = nil,
             ramdiskId: String? = nil,
+            subnetId: String? = nil,
+            privateIpAddress: String? = nil,
+            networkInterfaces: [EC2.InstanceNetworkInterfaceSpecification] = [],
             blockDeviceMappings: [EC2.BlockDeviceMapping] = [],
             monitoring: EC2.RunInstancesMonitoringEnabled? = nil,
             disableApiTermination: Bool? = nil,
+            disableApiStop: Bool? = nil,
             instanceInitiatedShutdownBehavior: String? = nil,
             ebsOptimized: Bool? = nil,
             clientToken: String? = nil,
             tagSpecifications: [EC2.TagSpecification] = [],
+            launchTemplate: EC2.LaunchTemplateSpecification? = nil,
             metadataOptions: EC2.InstanceMetadataOptionsRequest? = nil,
             dryRun: Bool? = nil
         ) {
@@ -159,13 +169,18 @@ extension EC2 {
             self.placement = placement
             self.kernelId = kernelId
             self.ramdiskId = ramdiskId
+            self.subnetId = subnetId
+            self.privateIpAddress = privateIpAddress
+            self.networkInterfaces = networkInterfaces
             self.blockDeviceMappings = blockDeviceMappings
             self.monitoring = monitoring
             self.disableApiTermination = disableApiTermination
+            self.disableApiStop = disableApiStop
             self.instanceInitiatedShutdownBehavior = instanceInitiatedShutdownBehavior
             self.ebsOptimized = ebsOptimized
             self.clientToken = clientToken
             self.tagSpecifications = tagSpecifications
+            self.launchTemplate = launchTemplate
             self.metadataOptions = metadataOptions
             self.dryRun = dryRun
         }
@@ -185,6 +200,13 @@ extension EC2 {
             if let part = fields["placement"] { self.placement = try EC2.Placement(part) } else { self.placement = nil }
             self.kernelId = try fields.textIfPresent("kernelId")
             self.ramdiskId = try fields.textIfPresent("ramdiskId")
+            self.subnetId = try fields.textIfPresent("subnetId")
+            self.privateIpAddress = try fields.textIfPresent("privateIpAddress")
+            var networkInterfacesItems: [EC2.InstanceNetworkInterfaceSpecification] = []
+            for item in try fields.list("networkInterfaces") {
+                networkInterfacesItems.append(try EC2.InstanceNetworkInterfaceSpecification(item))
+            }
+            self.networkInterfaces = networkInterfacesItems
             var blockDeviceMappingsItems: [EC2.BlockDeviceMapping] = []
             for item in try fields.list("blockDeviceMappings") { blockDeviceMappingsItems.append(try EC2.BlockDeviceMapping(item)) }
             self.blockDeviceMappings = blockDeviceMappingsItems
@@ -194,12 +216,18 @@ extension EC2 {
                 self.monitoring = nil
             }
             self.disableApiTermination = try fields.booleanIfPresent("disableApiTermination")
+            self.disableApiStop = try fields.booleanIfPresent("disableApiStop")
             self.instanceInitiatedShutdownBehavior = try fields.textIfPresent("instanceInitiatedShutdownBehavior")
             self.ebsOptimized = try fields.booleanIfPresent("ebsOptimized")
             self.clientToken = try fields.textIfPresent("clientToken")
             var tagSpecificationsItems: [EC2.TagSpecification] = []
             for item in try fields.list("tagSpecifications") { tagSpecificationsItems.append(try EC2.TagSpecification(item)) }
             self.tagSpecifications = tagSpecificationsItems
+            if let part = fields["launchTemplate"] {
+                self.launchTemplate = try EC2.LaunchTemplateSpecification(part)
+            } else {
+                self.launchTemplate = nil
+            }
             if let part = fields["metadataOptions"] {
                 self.metadataOptions = try EC2.InstanceMetadataOptionsRequest(part)
             } else {
@@ -209,7 +237,7 @@ extension EC2 {
         }
 
         public var wireValue: Value {
-            var fields = [String: Value](minimumCapacity: 22)
+            var fields = [String: Value](minimumCapacity: 27)
             if let part = self.imageId { fields["imageId"] = .text(part) }
             fields["minCount"] = .integer(self.minCount)
             fields["maxCount"] = .integer(self.maxCount)
@@ -223,13 +251,18 @@ extension EC2 {
             if let part = self.placement { fields["placement"] = part.wireValue }
             if let part = self.kernelId { fields["kernelId"] = .text(part) }
             if let part = self.ramdiskId { fields["ramdiskId"] = .text(part) }
+            if let part = self.subnetId { fields["subnetId"] = .text(part) }
+            if let part = self.privateIpAddress { fields["privateIpAddress"] = .text(part) }
+            fields["networkInterfaces"] = .list(self.networkInterfaces.map { $0.wireValue })
             fields["blockDeviceMappings"] = .list(self.blockDeviceMappings.map { $0.wireValue })
             if let part = self.monitoring { fields["monitoring"] = part.wireValue }
             if let part = self.disableApiTermination { fields["disableApiTermination"] = .boolean(part) }
+            if let part = self.disableApiStop { fields["disableApiStop"] = .boolean(part) }
             if let part = self.instanceInitiatedShutdownBehavior { fields["instanceInitiatedShutdownBehavior"] = .text(part) }
             if let part = self.ebsOptimized { fields["ebsOptimized"] = .boolean(part) }
             if let part = self.clientToken { fields["clientToken"] = .text(part) }
             fields["tagSpecifications"] = .list(self.tagSpecifications.map { $0.wireValue })
+            if let part = self.launchTemplate { fields["launchTemplate"] = part.wireValue }
             if let part = self.metadataOptions { fields["metadataOptions"] = part.wireValue }
             if let part = self.dryRun { fields["dryRun"] = .boolean(part) }
             return .record(fields)
@@ -252,17 +285,24 @@ extension EC2 {
             shape.add("placement", .record({ EC2.Placement.shape }))
             shape.add("kernelId", .string)
             shape.add("ramdiskId", .string)
+            shape.add("subnetId", .string, since: "2009-07-15")
+            shape.add("privateIpAddress", .string, since: "2010-08-31")
+            shape.add(
+                "networkInterfaces", .list(.record({ EC2.InstanceNetworkInterfaceSpecification.shape }), item: "item"),
+                query: "NetworkInterface", soap: "networkInterfaceSet/item", since: "2011-07-15")
             shape.add(
                 "blockDeviceMappings", .list(.record({ EC2.BlockDeviceMapping.shape }), item: "item"), query: "BlockDeviceMapping",
                 soap: "blockDeviceMapping/item")
             shape.add("monitoring", .record({ EC2.RunInstancesMonitoringEnabled.shape }), since: "2009-07-15")
             shape.add("disableApiTermination", .boolean, since: "2010-08-31")
+            shape.add("disableApiStop", .boolean, since: "2016-11-15")
             shape.add("instanceInitiatedShutdownBehavior", .string, since: "2010-08-31", allowed: ["stop", "terminate"])
             shape.add("ebsOptimized", .boolean, since: "2011-02-28")
             shape.add("clientToken", .string, since: "2010-08-31", max: 64)
             shape.add(
                 "tagSpecifications", .list(.record({ EC2.TagSpecification.shape }), item: "item"), query: "TagSpecification",
                 soap: "tagSpecificationSet/item", since: "2011-02-28")
+            shape.add("launchTemplate", .record({ EC2.LaunchTemplateSpecification.shape }), since: "2016-11-15")
             shape.add("metadataOptions", .record({ EC2.InstanceMetadataOptionsRequest.shape }), since: "2011-02-28")
             shape.add("dryRun", .boolean, since: "2014-02-01")
             return shape
@@ -1538,6 +1578,7 @@ extension EC2 {
         public var clientToken: String?
         public var tags: [EC2.Tag]
         public var securityGroups: [EC2.GroupIdentifier]
+        public var networkInterfaces: [EC2.InstanceNetworkInterface]
         public var sourceDestCheck: Bool?
         public var hypervisor: String?
         public var ebsOptimized: Bool?
@@ -1579,6 +1620,7 @@ extension EC2 {
             clientToken: String? = nil,
             tags: [EC2.Tag] = [],
             securityGroups: [EC2.GroupIdentifier] = [],
+            networkInterfaces: [EC2.InstanceNetworkInterface] = [],
             sourceDestCheck: Bool? = nil,
             hypervisor: String? = nil,
             ebsOptimized: Bool? = nil,
@@ -1619,6 +1661,7 @@ extension EC2 {
             self.clientToken = clientToken
             self.tags = tags
             self.securityGroups = securityGroups
+            self.networkInterfaces = networkInterfaces
             self.sourceDestCheck = sourceDestCheck
             self.hypervisor = hypervisor
             self.ebsOptimized = ebsOptimized
@@ -1672,6 +1715,9 @@ extension EC2 {
             var securityGroupsItems: [EC2.GroupIdentifier] = []
             for item in try fields.list("securityGroups") { securityGroupsItems.append(try EC2.GroupIdentifier(item)) }
             self.securityGroups = securityGroupsItems
+            var networkInterfacesItems: [EC2.InstanceNetworkInterface] = []
+            for item in try fields.list("networkInterfaces") { networkInterfacesItems.append(try EC2.InstanceNetworkInterface(item)) }
+            self.networkInterfaces = networkInterfacesItems
             self.sourceDestCheck = try fields.booleanIfPresent("sourceDestCheck")
             self.hypervisor = try fields.textIfPresent("hypervisor")
             self.ebsOptimized = try fields.booleanIfPresent("ebsOptimized")
@@ -1689,7 +1735,7 @@ extension EC2 {
         }
 
         public var wireValue: Value {
-            var fields = [String: Value](minimumCapacity: 39)
+            var fields = [String: Value](minimumCapacity: 40)
             if let part = self.instanceId { fields["instanceId"] = .text(part) }
             if let part = self.imageId { fields["imageId"] = .text(part) }
             if let part = self.state { fields["state"] = part.wireValue }
@@ -1719,6 +1765,7 @@ extension EC2 {
             if let part = self.clientToken { fields["clientToken"] = .text(part) }
             fields["tags"] = .list(self.tags.map { $0.wireValue })
             fields["securityGroups"] = .list(self.securityGroups.map { $0.wireValue })
+            fields["networkInterfaces"] = .list(self.networkInterfaces.map { $0.wireValue })
             if let part = self.sourceDestCheck { fields["sourceDestCheck"] = .boolean(part) }
             if let part = self.hypervisor { fields["hypervisor"] = .text(part) }
             if let part = self.ebsOptimized { fields["ebsOptimized"] = .boolean(part) }
@@ -1765,6 +1812,9 @@ extension EC2 {
             shape.add("clientToken", .string, since: "2010-08-31")
             shape.add("tags", .list(.record({ EC2.Tag.shape }), item: "item"), xml: "tagSet", since: "2010-08-31", omitEmpty: true)
             shape.add("securityGroups", .list(.record({ EC2.GroupIdentifier.shape }), item: "item"), xml: "groupSet", since: "2011-02-28")
+            shape.add(
+                "networkInterfaces", .list(.record({ EC2.InstanceNetworkInterface.shape }), item: "item"), xml: "networkInterfaceSet",
+                since: "2011-07-15")
             shape.add("sourceDestCheck", .boolean, since: "2011-02-28")
             shape.add("hypervisor", .string, since: "2011-02-28")
             shape.add("ebsOptimized", .boolean, since: "2011-02-28")
@@ -1775,6 +1825,389 @@ extension EC2 {
             shape.add("currentInstanceBootMode", .string, since: "2011-02-28")
             shape.add("platformDetails", .string, since: "2011-02-28")
             shape.add("usageOperation", .string, since: "2011-02-28")
+            return shape
+        }()
+    }
+}
+
+extension EC2 {
+    public struct LaunchTemplateSpecification: WireRecord {
+        public var launchTemplateId: String?
+        public var launchTemplateName: String?
+        public var version: String?
+
+        public init(
+            launchTemplateId: String? = nil,
+            launchTemplateName: String? = nil,
+            version: String? = nil
+        ) {
+            self.launchTemplateId = launchTemplateId
+            self.launchTemplateName = launchTemplateName
+            self.version = version
+        }
+
+        public init(_ value: Value) throws(CloudError) {
+            let fields = try value.fields()
+            self.launchTemplateId = try fields.textIfPresent("launchTemplateId")
+            self.launchTemplateName = try fields.textIfPresent("launchTemplateName")
+            self.version = try fields.textIfPresent("version")
+        }
+
+        public var wireValue: Value {
+            var fields = [String: Value](minimumCapacity: 3)
+            if let part = self.launchTemplateId { fields["launchTemplateId"] = .text(part) }
+            if let part = self.launchTemplateName { fields["launchTemplateName"] = .text(part) }
+            if let part = self.version { fields["version"] = .text(part) }
+            return .record(fields)
+        }
+
+        public static let shape: Shape = {
+            var shape = Shape("LaunchTemplateSpecification", [])
+            shape.add("launchTemplateId", .string)
+            shape.add("launchTemplateName", .string)
+            shape.add("version", .string)
+            return shape
+        }()
+    }
+}
+
+extension EC2 {
+    public struct InstanceNetworkInterfaceSpecification: WireRecord {
+        public var deviceIndex: Int?
+        public var subnetId: String?
+        public var description: String?
+        public var privateIpAddress: String?
+        public var groups: [String]
+        public var deleteOnTermination: Bool?
+        public var associatePublicIpAddress: Bool?
+
+        public init(
+            deviceIndex: Int? = nil,
+            subnetId: String? = nil,
+            description: String? = nil,
+            privateIpAddress: String? = nil,
+            groups: [String] = [],
+            deleteOnTermination: Bool? = nil,
+            associatePublicIpAddress: Bool? = nil
+        ) {
+            self.deviceIndex = deviceIndex
+            self.subnetId = subnetId
+            self.description = description
+            self.privateIpAddress = privateIpAddress
+            self.groups = groups
+            self.deleteOnTermination = deleteOnTermination
+            self.associatePublicIpAddress = associatePublicIpAddress
+        }
+
+        public init(_ value: Value) throws(CloudError) {
+            let fields = try value.fields()
+            self.deviceIndex = try fields.integerIfPresent("deviceIndex")
+            self.subnetId = try fields.textIfPresent("subnetId")
+            self.description = try fields.textIfPresent("description")
+            self.privateIpAddress = try fields.textIfPresent("privateIpAddress")
+            self.groups = try fields.texts("groups")
+            self.deleteOnTermination = try fields.booleanIfPresent("deleteOnTermination")
+            self.associatePublicIpAddress = try fields.booleanIfPresent("associatePublicIpAddress")
+        }
+
+        public var wireValue: Value {
+            var fields = [String: Value](minimumCapacity: 7)
+            if let part = self.deviceIndex { fields["deviceIndex"] = .integer(part) }
+            if let part = self.subnetId { fields["subnetId"] = .text(part) }
+            if let part = self.description { fields["description"] = .text(part) }
+            if let part = self.privateIpAddress { fields["privateIpAddress"] = .text(part) }
+            fields["groups"] = .texts(self.groups)
+            if let part = self.deleteOnTermination { fields["deleteOnTermination"] = .boolean(part) }
+            if let part = self.associatePublicIpAddress { fields["associatePublicIpAddress"] = .boolean(part) }
+            return .record(fields)
+        }
+
+        public static let shape: Shape = {
+            var shape = Shape("InstanceNetworkInterfaceSpecification", [])
+            shape.add("deviceIndex", .integer)
+            shape.add("subnetId", .string)
+            shape.add("description", .string)
+            shape.add("privateIpAddress", .string)
+            shape.add("groups", .list(.string, item: "item"), query: "SecurityGroupId", soap: "groupSet/item/groupId")
+            shape.add("deleteOnTermination", .boolean)
+            shape.add("associatePublicIpAddress", .boolean)
+            return shape
+        }()
+    }
+}
+
+extension EC2 {
+    public struct InstanceNetworkInterfaceAssociation: WireRecord {
+        public var ipOwnerId: String?
+        public var publicDnsName: String?
+        public var publicIp: String?
+
+        public init(
+            ipOwnerId: String? = nil,
+            publicDnsName: String? = nil,
+            publicIp: String? = nil
+        ) {
+            self.ipOwnerId = ipOwnerId
+            self.publicDnsName = publicDnsName
+            self.publicIp = publicIp
+        }
+
+        public init(_ value: Value) throws(CloudError) {
+            let fields = try value.fields()
+            self.ipOwnerId = try fields.textIfPresent("ipOwnerId")
+            self.publicDnsName = try fields.textIfPresent("publicDnsName")
+            self.publicIp = try fields.textIfPresent("publicIp")
+        }
+
+        public var wireValue: Value {
+            var fields = [String: Value](minimumCapacity: 3)
+            if let part = self.ipOwnerId { fields["ipOwnerId"] = .text(part) }
+            if let part = self.publicDnsName { fields["publicDnsName"] = .text(part) }
+            if let part = self.publicIp { fields["publicIp"] = .text(part) }
+            return .record(fields)
+        }
+
+        public static let shape: Shape = {
+            var shape = Shape("InstanceNetworkInterfaceAssociation", [])
+            shape.add("ipOwnerId", .string)
+            shape.add("publicDnsName", .string)
+            shape.add("publicIp", .string)
+            return shape
+        }()
+    }
+}
+
+extension EC2 {
+    public struct InstanceNetworkInterfaceAttachment: WireRecord {
+        public var attachTime: Timestamp?
+        public var attachmentId: String?
+        public var deleteOnTermination: Bool?
+        public var deviceIndex: Int?
+        public var status: String?
+        public var networkCardIndex: Int?
+
+        public init(
+            attachTime: Timestamp? = nil,
+            attachmentId: String? = nil,
+            deleteOnTermination: Bool? = nil,
+            deviceIndex: Int? = nil,
+            status: String? = nil,
+            networkCardIndex: Int? = nil
+        ) {
+            self.attachTime = attachTime
+            self.attachmentId = attachmentId
+            self.deleteOnTermination = deleteOnTermination
+            self.deviceIndex = deviceIndex
+            self.status = status
+            self.networkCardIndex = networkCardIndex
+        }
+
+        public init(_ value: Value) throws(CloudError) {
+            let fields = try value.fields()
+            self.attachTime = try fields.timestampIfPresent("attachTime")
+            self.attachmentId = try fields.textIfPresent("attachmentId")
+            self.deleteOnTermination = try fields.booleanIfPresent("deleteOnTermination")
+            self.deviceIndex = try fields.integerIfPresent("deviceIndex")
+            self.status = try fields.textIfPresent("status")
+            self.networkCardIndex = try fields.integerIfPresent("networkCardIndex")
+        }
+
+        public var wireValue: Value {
+            var fields = [String: Value](minimumCapacity: 6)
+            if let part = self.attachTime { fields["attachTime"] = .timestamp(part) }
+            if let part = self.attachmentId { fields["attachmentId"] = .text(part) }
+            if let part = self.deleteOnTermination { fields["deleteOnTermination"] = .boolean(part) }
+            if let part = self.deviceIndex { fields["deviceIndex"] = .integer(part) }
+            if let part = self.status { fields["status"] = .text(part) }
+            if let part = self.networkCardIndex { fields["networkCardIndex"] = .integer(part) }
+            return .record(fields)
+        }
+
+        public static let shape: Shape = {
+            var shape = Shape("InstanceNetworkInterfaceAttachment", [])
+            shape.add("attachTime", .timestamp)
+            shape.add("attachmentId", .string)
+            shape.add("deleteOnTermination", .boolean)
+            shape.add("deviceIndex", .integer)
+            shape.add("status", .string)
+            shape.add("networkCardIndex", .integer)
+            return shape
+        }()
+    }
+}
+
+extension EC2 {
+    public struct InstancePrivateIpAddress: WireRecord {
+        public var association: EC2.InstanceNetworkInterfaceAssociation?
+        public var primary: Bool?
+        public var privateDnsName: String?
+        public var privateIpAddress: String?
+
+        public init(
+            association: EC2.InstanceNetworkInterfaceAssociation? = nil,
+            primary: Bool? = nil,
+            privateDnsName: String? = nil,
+            privateIpAddress: String? = nil
+        ) {
+            self.association = association
+            self.primary = primary
+            self.privateDnsName = privateDnsName
+            self.privateIpAddress = privateIpAddress
+        }
+
+        public init(_ value: Value) throws(CloudError) {
+            let fields = try value.fields()
+            if let part = fields["association"] {
+                self.association = try EC2.InstanceNetworkInterfaceAssociation(part)
+            } else {
+                self.association = nil
+            }
+            self.primary = try fields.booleanIfPresent("primary")
+            self.privateDnsName = try fields.textIfPresent("privateDnsName")
+            self.privateIpAddress = try fields.textIfPresent("privateIpAddress")
+        }
+
+        public var wireValue: Value {
+            var fields = [String: Value](minimumCapacity: 4)
+            if let part = self.association { fields["association"] = part.wireValue }
+            if let part = self.primary { fields["primary"] = .boolean(part) }
+            if let part = self.privateDnsName { fields["privateDnsName"] = .text(part) }
+            if let part = self.privateIpAddress { fields["privateIpAddress"] = .text(part) }
+            return .record(fields)
+        }
+
+        public static let shape: Shape = {
+            var shape = Shape("InstancePrivateIpAddress", [])
+            shape.add("association", .record({ EC2.InstanceNetworkInterfaceAssociation.shape }))
+            shape.add("primary", .boolean)
+            shape.add("privateDnsName", .string)
+            shape.add("privateIpAddress", .string)
+            return shape
+        }()
+    }
+}
+
+extension EC2 {
+    public struct InstanceNetworkInterface: WireRecord {
+        public var association: EC2.InstanceNetworkInterfaceAssociation?
+        public var attachment: EC2.InstanceNetworkInterfaceAttachment?
+        public var description: String?
+        public var groups: [EC2.GroupIdentifier]
+        public var interfaceType: String?
+        public var macAddress: String?
+        public var networkInterfaceId: String?
+        public var ownerId: String?
+        public var privateDnsName: String?
+        public var privateIpAddress: String?
+        public var privateIpAddresses: [EC2.InstancePrivateIpAddress]
+        public var sourceDestCheck: Bool?
+        public var status: String?
+        public var subnetId: String?
+        public var vpcId: String?
+
+        public init(
+            association: EC2.InstanceNetworkInterfaceAssociation? = nil,
+            attachment: EC2.InstanceNetworkInterfaceAttachment? = nil,
+            description: String? = nil,
+            groups: [EC2.GroupIdentifier] = [],
+            interfaceType: String? = nil,
+            macAddress: String? = nil,
+            networkInterfaceId: String? = nil,
+            ownerId: String? = nil,
+            privateDnsName: String? = nil,
+            privateIpAddress: String? = nil,
+            privateIpAddresses: [EC2.InstancePrivateIpAddress] = [],
+            sourceDestCheck: Bool? = nil,
+            status: String? = nil,
+            subnetId: String? = nil,
+            vpcId: String? = nil
+        ) {
+            self.association = association
+            self.attachment = attachment
+            self.description = description
+            self.groups = groups
+            self.interfaceType = interfaceType
+            self.macAddress = macAddress
+            self.networkInterfaceId = networkInterfaceId
+            self.ownerId = ownerId
+            self.privateDnsName = privateDnsName
+            self.privateIpAddress = privateIpAddress
+            self.privateIpAddresses = privateIpAddresses
+            self.sourceDestCheck = sourceDestCheck
+            self.status = status
+            self.subnetId = subnetId
+            self.vpcId = vpcId
+        }
+
+        public init(_ value: Value) throws(CloudError) {
+            let fields = try value.fields()
+            if let part = fields["association"] {
+                self.association = try EC2.InstanceNetworkInterfaceAssociation(part)
+            } else {
+                self.association = nil
+            }
+            if let part = fields["attachment"] {
+                self.attachment = try EC2.InstanceNetworkInterfaceAttachment(part)
+            } else {
+                self.attachment = nil
+            }
+            self.description = try fields.textIfPresent("description")
+            var groupsItems: [EC2.GroupIdentifier] = []
+            for item in try fields.list("groups") { groupsItems.append(try EC2.GroupIdentifier(item)) }
+            self.groups = groupsItems
+            self.interfaceType = try fields.textIfPresent("interfaceType")
+            self.macAddress = try fields.textIfPresent("macAddress")
+            self.networkInterfaceId = try fields.textIfPresent("networkInterfaceId")
+            self.ownerId = try fields.textIfPresent("ownerId")
+            self.privateDnsName = try fields.textIfPresent("privateDnsName")
+            self.privateIpAddress = try fields.textIfPresent("privateIpAddress")
+            var privateIpAddressesItems: [EC2.InstancePrivateIpAddress] = []
+            for item in try fields.list("privateIpAddresses") { privateIpAddressesItems.append(try EC2.InstancePrivateIpAddress(item)) }
+            self.privateIpAddresses = privateIpAddressesItems
+            self.sourceDestCheck = try fields.booleanIfPresent("sourceDestCheck")
+            self.status = try fields.textIfPresent("status")
+            self.subnetId = try fields.textIfPresent("subnetId")
+            self.vpcId = try fields.textIfPresent("vpcId")
+        }
+
+        public var wireValue: Value {
+            var fields = [String: Value](minimumCapacity: 15)
+            if let part = self.association { fields["association"] = part.wireValue }
+            if let part = self.attachment { fields["attachment"] = part.wireValue }
+            if let part = self.description { fields["description"] = .text(part) }
+            fields["groups"] = .list(self.groups.map { $0.wireValue })
+            if let part = self.interfaceType { fields["interfaceType"] = .text(part) }
+            if let part = self.macAddress { fields["macAddress"] = .text(part) }
+            if let part = self.networkInterfaceId { fields["networkInterfaceId"] = .text(part) }
+            if let part = self.ownerId { fields["ownerId"] = .text(part) }
+            if let part = self.privateDnsName { fields["privateDnsName"] = .text(part) }
+            if let part = self.privateIpAddress { fields["privateIpAddress"] = .text(part) }
+            fields["privateIpAddresses"] = .list(self.privateIpAddresses.map { $0.wireValue })
+            if let part = self.sourceDestCheck { fields["sourceDestCheck"] = .boolean(part) }
+            if let part = self.status { fields["status"] = .text(part) }
+            if let part = self.subnetId { fields["subnetId"] = .text(part) }
+            if let part = self.vpcId { fields["vpcId"] = .text(part) }
+            return .record(fields)
+        }
+
+        public static let shape: Shape = {
+            var shape = Shape("InstanceNetworkInterface", [])
+            shape.add("association", .record({ EC2.InstanceNetworkInterfaceAssociation.shape }))
+            shape.add("attachment", .record({ EC2.InstanceNetworkInterfaceAttachment.shape }))
+            shape.add("description", .string)
+            shape.add("groups", .list(.record({ EC2.GroupIdentifier.shape }), item: "item"), xml: "groupSet")
+            shape.add("interfaceType", .string)
+            shape.add("macAddress", .string)
+            shape.add("networkInterfaceId", .string)
+            shape.add("ownerId", .string)
+            shape.add("privateDnsName", .string)
+            shape.add("privateIpAddress", .string)
+            shape.add(
+                "privateIpAddresses", .list(.record({ EC2.InstancePrivateIpAddress.shape }), item: "item"), xml: "privateIpAddressesSet")
+            shape.add("sourceDestCheck", .boolean)
+            shape.add("status", .string)
+            shape.add("subnetId", .string)
+            shape.add("vpcId", .string)
             return shape
         }()
     }

@@ -2099,6 +2099,8 @@ extension NC {
         /// instances of other nodes
         public var peers: [NC.PeerAddress]
         public var dns: [String]
+        /// those whose border stops anything, of this node's instances
+        public var subnets: [NC.SubnetState]
 
         public init(
             gateway: String? = nil,
@@ -2106,7 +2108,8 @@ extension NC {
             groups: [NC.GroupState] = [],
             instances: [NC.InstanceAddress] = [],
             peers: [NC.PeerAddress] = [],
-            dns: [String] = []
+            dns: [String] = [],
+            subnets: [NC.SubnetState] = []
         ) {
             self.gateway = gateway
             self.prefixLength = prefixLength
@@ -2114,6 +2117,7 @@ extension NC {
             self.instances = instances
             self.peers = peers
             self.dns = dns
+            self.subnets = subnets
         }
 
         public init(_ value: Value) throws(CloudError) {
@@ -2130,16 +2134,20 @@ extension NC {
             for item in try fields.list("peers") { peersItems.append(try NC.PeerAddress(item)) }
             self.peers = peersItems
             self.dns = try fields.texts("dns")
+            var subnetsItems: [NC.SubnetState] = []
+            for item in try fields.list("subnets") { subnetsItems.append(try NC.SubnetState(item)) }
+            self.subnets = subnetsItems
         }
 
         public var wireValue: Value {
-            var fields = [String: Value](minimumCapacity: 6)
+            var fields = [String: Value](minimumCapacity: 7)
             if let part = self.gateway { fields["gateway"] = .text(part) }
             if let part = self.prefixLength { fields["prefixLength"] = .integer(part) }
             fields["groups"] = .list(self.groups.map { $0.wireValue })
             fields["instances"] = .list(self.instances.map { $0.wireValue })
             fields["peers"] = .list(self.peers.map { $0.wireValue })
             fields["dns"] = .texts(self.dns)
+            fields["subnets"] = .list(self.subnets.map { $0.wireValue })
             return .record(fields)
         }
 
@@ -2151,6 +2159,173 @@ extension NC {
             shape.add("instances", .list(.record({ NC.InstanceAddress.shape }), item: "item"))
             shape.add("peers", .list(.record({ NC.PeerAddress.shape }), item: "item"))
             shape.add("dns", .list(.string, item: "item"))
+            shape.add("subnets", .list(.record({ NC.SubnetState.shape }), item: "item"))
+            return shape
+        }()
+    }
+}
+
+extension NC {
+    public struct SubnetState: WireRecord {
+        public var subnetId: String?
+        /// private addresses, cluster-wide: between them nothing is stopped
+        public var members: [String]
+        /// only what the entries allow passes; otherwise all
+        public var entriesLimited: Bool?
+        /// in order, the first that matches decides, for each packet anew
+        public var entries: [NC.SubnetEntry]
+        /// beyond the private network only what the routes reach; otherwise all
+        public var routesLimited: Bool?
+        /// the first that matches decides
+        public var routes: [NC.SubnetRoute]
+
+        public init(
+            subnetId: String? = nil,
+            members: [String] = [],
+            entriesLimited: Bool? = nil,
+            entries: [NC.SubnetEntry] = [],
+            routesLimited: Bool? = nil,
+            routes: [NC.SubnetRoute] = []
+        ) {
+            self.subnetId = subnetId
+            self.members = members
+            self.entriesLimited = entriesLimited
+            self.entries = entries
+            self.routesLimited = routesLimited
+            self.routes = routes
+        }
+
+        public init(_ value: Value) throws(CloudError) {
+            let fields = try value.fields()
+            self.subnetId = try fields.textIfPresent("subnetId")
+            self.members = try fields.texts("members")
+            self.entriesLimited = try fields.booleanIfPresent("entriesLimited")
+            var entriesItems: [NC.SubnetEntry] = []
+            for item in try fields.list("entries") { entriesItems.append(try NC.SubnetEntry(item)) }
+            self.entries = entriesItems
+            self.routesLimited = try fields.booleanIfPresent("routesLimited")
+            var routesItems: [NC.SubnetRoute] = []
+            for item in try fields.list("routes") { routesItems.append(try NC.SubnetRoute(item)) }
+            self.routes = routesItems
+        }
+
+        public var wireValue: Value {
+            var fields = [String: Value](minimumCapacity: 6)
+            if let part = self.subnetId { fields["subnetId"] = .text(part) }
+            fields["members"] = .texts(self.members)
+            if let part = self.entriesLimited { fields["entriesLimited"] = .boolean(part) }
+            fields["entries"] = .list(self.entries.map { $0.wireValue })
+            if let part = self.routesLimited { fields["routesLimited"] = .boolean(part) }
+            fields["routes"] = .list(self.routes.map { $0.wireValue })
+            return .record(fields)
+        }
+
+        public static let shape: Shape = {
+            var shape = Shape("SubnetState", [])
+            shape.add("subnetId", .string)
+            shape.add("members", .list(.string, item: "item"))
+            shape.add("entriesLimited", .boolean)
+            shape.add("entries", .list(.record({ NC.SubnetEntry.shape }), item: "item"))
+            shape.add("routesLimited", .boolean)
+            shape.add("routes", .list(.record({ NC.SubnetRoute.shape }), item: "item"))
+            return shape
+        }()
+    }
+}
+
+extension NC {
+    public struct SubnetEntry: WireRecord {
+        public var egress: Bool?
+        public var allow: Bool?
+        /// number of the protocol; -1: all
+        public var proto: String?
+        /// ICMP: type, -1 for all
+        public var fromPort: Int?
+        /// ICMP: code, -1 for all
+        public var toPort: Int?
+        /// of the other side
+        public var cidr: String?
+
+        public init(
+            egress: Bool? = nil,
+            allow: Bool? = nil,
+            proto: String? = nil,
+            fromPort: Int? = nil,
+            toPort: Int? = nil,
+            cidr: String? = nil
+        ) {
+            self.egress = egress
+            self.allow = allow
+            self.proto = proto
+            self.fromPort = fromPort
+            self.toPort = toPort
+            self.cidr = cidr
+        }
+
+        public init(_ value: Value) throws(CloudError) {
+            let fields = try value.fields()
+            self.egress = try fields.booleanIfPresent("egress")
+            self.allow = try fields.booleanIfPresent("allow")
+            self.proto = try fields.textIfPresent("proto")
+            self.fromPort = try fields.integerIfPresent("fromPort")
+            self.toPort = try fields.integerIfPresent("toPort")
+            self.cidr = try fields.textIfPresent("cidr")
+        }
+
+        public var wireValue: Value {
+            var fields = [String: Value](minimumCapacity: 6)
+            if let part = self.egress { fields["egress"] = .boolean(part) }
+            if let part = self.allow { fields["allow"] = .boolean(part) }
+            if let part = self.proto { fields["proto"] = .text(part) }
+            if let part = self.fromPort { fields["fromPort"] = .integer(part) }
+            if let part = self.toPort { fields["toPort"] = .integer(part) }
+            if let part = self.cidr { fields["cidr"] = .text(part) }
+            return .record(fields)
+        }
+
+        public static let shape: Shape = {
+            var shape = Shape("SubnetEntry", [])
+            shape.add("egress", .boolean)
+            shape.add("allow", .boolean)
+            shape.add("proto", .string)
+            shape.add("fromPort", .integer)
+            shape.add("toPort", .integer)
+            shape.add("cidr", .string)
+            return shape
+        }()
+    }
+}
+
+extension NC {
+    public struct SubnetRoute: WireRecord {
+        public var cidr: String?
+        public var reached: Bool?
+
+        public init(
+            cidr: String? = nil,
+            reached: Bool? = nil
+        ) {
+            self.cidr = cidr
+            self.reached = reached
+        }
+
+        public init(_ value: Value) throws(CloudError) {
+            let fields = try value.fields()
+            self.cidr = try fields.textIfPresent("cidr")
+            self.reached = try fields.booleanIfPresent("reached")
+        }
+
+        public var wireValue: Value {
+            var fields = [String: Value](minimumCapacity: 2)
+            if let part = self.cidr { fields["cidr"] = .text(part) }
+            if let part = self.reached { fields["reached"] = .boolean(part) }
+            return .record(fields)
+        }
+
+        public static let shape: Shape = {
+            var shape = Shape("SubnetRoute", [])
+            shape.add("cidr", .string)
+            shape.add("reached", .boolean)
             return shape
         }()
     }
@@ -2161,16 +2336,25 @@ extension NC {
         public var groupId: String?
         /// private addresses, cluster-wide
         public var members: [String]
+        /// what members get
         public var rules: [NC.GroupRule]
+        /// members send only what egress lets out; otherwise anything
+        public var egressLimited: Bool?
+        /// what members send; cidr and sourceGroupId are the other side
+        public var egress: [NC.GroupRule]
 
         public init(
             groupId: String? = nil,
             members: [String] = [],
-            rules: [NC.GroupRule] = []
+            rules: [NC.GroupRule] = [],
+            egressLimited: Bool? = nil,
+            egress: [NC.GroupRule] = []
         ) {
             self.groupId = groupId
             self.members = members
             self.rules = rules
+            self.egressLimited = egressLimited
+            self.egress = egress
         }
 
         public init(_ value: Value) throws(CloudError) {
@@ -2180,13 +2364,19 @@ extension NC {
             var rulesItems: [NC.GroupRule] = []
             for item in try fields.list("rules") { rulesItems.append(try NC.GroupRule(item)) }
             self.rules = rulesItems
+            self.egressLimited = try fields.booleanIfPresent("egressLimited")
+            var egressItems: [NC.GroupRule] = []
+            for item in try fields.list("egress") { egressItems.append(try NC.GroupRule(item)) }
+            self.egress = egressItems
         }
 
         public var wireValue: Value {
-            var fields = [String: Value](minimumCapacity: 3)
+            var fields = [String: Value](minimumCapacity: 5)
             if let part = self.groupId { fields["groupId"] = .text(part) }
             fields["members"] = .texts(self.members)
             fields["rules"] = .list(self.rules.map { $0.wireValue })
+            if let part = self.egressLimited { fields["egressLimited"] = .boolean(part) }
+            fields["egress"] = .list(self.egress.map { $0.wireValue })
             return .record(fields)
         }
 
@@ -2195,6 +2385,8 @@ extension NC {
             shape.add("groupId", .string)
             shape.add("members", .list(.string, item: "item"))
             shape.add("rules", .list(.record({ NC.GroupRule.shape }), item: "item"))
+            shape.add("egressLimited", .boolean)
+            shape.add("egress", .list(.record({ NC.GroupRule.shape }), item: "item"))
             return shape
         }()
     }
@@ -2264,6 +2456,8 @@ extension NC {
         public var publicAddress: String?
         public var groups: [String]
         public var hostname: String?
+        /// when it is one of the network's subnets
+        public var subnetId: String?
 
         public init(
             instanceId: String? = nil,
@@ -2271,7 +2465,8 @@ extension NC {
             privateAddress: String? = nil,
             publicAddress: String? = nil,
             groups: [String] = [],
-            hostname: String? = nil
+            hostname: String? = nil,
+            subnetId: String? = nil
         ) {
             self.instanceId = instanceId
             self.macAddress = macAddress
@@ -2279,6 +2474,7 @@ extension NC {
             self.publicAddress = publicAddress
             self.groups = groups
             self.hostname = hostname
+            self.subnetId = subnetId
         }
 
         public init(_ value: Value) throws(CloudError) {
@@ -2289,16 +2485,18 @@ extension NC {
             self.publicAddress = try fields.textIfPresent("publicAddress")
             self.groups = try fields.texts("groups")
             self.hostname = try fields.textIfPresent("hostname")
+            self.subnetId = try fields.textIfPresent("subnetId")
         }
 
         public var wireValue: Value {
-            var fields = [String: Value](minimumCapacity: 6)
+            var fields = [String: Value](minimumCapacity: 7)
             if let part = self.instanceId { fields["instanceId"] = .text(part) }
             if let part = self.macAddress { fields["macAddress"] = .text(part) }
             if let part = self.privateAddress { fields["privateAddress"] = .text(part) }
             if let part = self.publicAddress { fields["publicAddress"] = .text(part) }
             fields["groups"] = .texts(self.groups)
             if let part = self.hostname { fields["hostname"] = .text(part) }
+            if let part = self.subnetId { fields["subnetId"] = .text(part) }
             return .record(fields)
         }
 
@@ -2310,6 +2508,7 @@ extension NC {
             shape.add("publicAddress", .string)
             shape.add("groups", .list(.string, item: "item"))
             shape.add("hostname", .string)
+            shape.add("subnetId", .string)
             return shape
         }()
     }
