@@ -108,7 +108,9 @@ let package = Package(
             tests(
                 "CloudControllerTests",
                 ["CloudControllerKit", "API", "Wire", "Domain", "TestKit", "Workflow", "Database", "Identity", "Daemon", "Signing"]),
-            tests("WalrusTests", ["WalrusKit", "Daemon", "Signing", "Wire", "Domain", "TestKit", "Workflow", "Database", "Identity"]),
+            tests(
+                "WalrusTests", ["WalrusKit", "Daemon", "Signing", "Wire", "Domain", "TestKit", "Workflow", "Database", "Identity"],
+                exclude: ["Corpus"]),
             tests("ClusterControllerTests", ["ClusterControllerKit", "API", "Wire", "Domain", "Workflow"]),
             tests("StorageControllerTests", ["StorageControllerKit", "API", "Wire", "Domain", "TestKit", "Workflow", "Database"]),
             tests(
