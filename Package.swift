@@ -109,7 +109,9 @@ let package = Package(
                 "CloudControllerTests",
                 ["CloudControllerKit", "API", "Wire", "Domain", "TestKit", "Workflow", "Database", "Identity", "Daemon", "Signing"],
                 exclude: ["Golden"]),
-            tests("WalrusTests", ["WalrusKit", "Daemon", "Signing", "Wire", "Domain", "TestKit", "Workflow", "Database", "Identity"]),
+            tests(
+                "WalrusTests", ["WalrusKit", "Daemon", "Signing", "Wire", "Domain", "TestKit", "Workflow", "Database", "Identity"],
+                exclude: ["Corpus"]),
             tests("ClusterControllerTests", ["ClusterControllerKit", "API", "Wire", "Domain", "Workflow"]),
             tests("StorageControllerTests", ["StorageControllerKit", "API", "Wire", "Domain", "TestKit", "Workflow", "Database"]),
             tests(

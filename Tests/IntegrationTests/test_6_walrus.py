@@ -1,4 +1,5 @@
-"""Walrus on its own: stock S3 clients with all their checksums and signatures, kills under load, a full disk, TLS. See the two scripts."""
+"""Walrus on its own: stock S3 clients with all their checksums and signatures, kills under load, full disks, quotas,
+damaged bytes, TLS, linearizability. See the scripts."""
 
 import subprocess
 import sys
@@ -9,7 +10,7 @@ import pytest
 HERE = Path(__file__).parent
 
 
-@pytest.mark.parametrize("script", ["walrus_clients.py", "walrus_faults.py"])
+@pytest.mark.parametrize("script", ["walrus_clients.py", "walrus_faults.py", "walrus_linear.py", "walrus_guards.py"])
 def test_walrus(script):
     pytest.importorskip("cryptography")
     done = subprocess.run([sys.executable, script], cwd=HERE, capture_output=True, text=True, timeout=600)

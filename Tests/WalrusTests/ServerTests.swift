@@ -30,8 +30,10 @@ struct TestWalrus: Sendable {
         S3Client(endpoint: endpoint, accessKeyID: user.key.id, secret: user.key.secret, clock: SystemClock())
     }
 
-    static func run(limits: CollectorLimits = CollectorLimits(), _ body: @escaping @Sendable (TestWalrus) async throws -> Void) async throws
-    {
+    static func run(
+        limits: CollectorLimits = CollectorLimits(), buckets: BucketOptions = BucketOptions(),
+        _ body: @escaping @Sendable (TestWalrus) async throws -> Void
+    ) async throws {
         let folder = TemporaryFolder()
         let url = try TransientPostgres.database()
         var logger = Logger(label: "walrus-test")
@@ -39,8 +41,9 @@ struct TestWalrus: Sendable {
         let runtime = DaemonRuntime(name: "karri-walrus", logger: logger)
         let keyFile = folder.path + "/secret.key"
         try FileSystem.writeAtomically(Array(Hex.encode([UInt8](repeating: 7, count: 32)).utf8), to: keyFile)
-        let configuration = WalrusConfiguration(
+        var configuration = WalrusConfiguration(
             port: 0, databaseURL: url, dataDirectory: folder.path + "/data", secretKeyFile: keyFile, domain: "s3.test")
+        configuration.buckets = buckets
         let walrus = try await WalrusService.make(configuration, runtime)
         let pool = DatabasePool(url: url, size: 2, name: "test")
         let identity = IdentityStore(pool: pool, secretKey: [UInt8](repeating: 7, count: 32))

@@ -33,7 +33,10 @@ enum SQLFailure {
         if state.hasPrefix("23") {
             return CloudError(.named(code: state, status: 500), "An internal error has occurred", context: context)
         }
-        // 53: out of disk, memory, connections; 55P03: lock not available; 57014: a timeout's cancellation; 58: the server's own system
+        if state == "53100" {
+            return CloudError(.named(code: "InsufficientStorage", status: 507), "The database has no space left.", context: context)
+        }
+        // 53: out of memory, connections; 55P03: lock not available; 57014: a timeout's cancellation; 58: the server's own system
         // errors; 40: a conflict that did not go away by repeating.
         if state.hasPrefix("53") || state.hasPrefix("58") || state.hasPrefix("40") || state == "57014" || state == "55P03" {
             return CloudError(.unavailable("The database"), context: context)

@@ -10,6 +10,12 @@ final class StatementLane: Sendable {
     static let batchLimit = 64
     private static let threads = [Kind.reading: 1, .writing: 2]
 
+    /// The reading lane cannot write, by the server's own word. Its questions are for single rows: a plan that was made while a table was
+    /// small must not read it whole when it has grown.
+    private static let readingSettings = """
+        -c default_transaction_read_only=on -c enable_seqscan=off -c enable_bitmapscan=off -c enable_hashjoin=off -c enable_mergejoin=off
+        """
+
     private struct Order: Sendable {
         let sql: String
         let parameters: [SQLValue]
@@ -62,9 +68,7 @@ final class StatementLane: Sendable {
         for index in 0..<(Self.threads[kind] ?? 1) {
             let (queue, url, name, kind) = (queue, url, name, kind)
             let running = SystemThread.start {
-                // The reading lane cannot write, by the server's own word.
-                let connection = Connection(
-                    url: url, name: "\(name)-\(kind)", settings: kind == .reading ? "-c default_transaction_read_only=on" : "")
+                let connection = Connection(url: url, name: "\(name)-\(kind)", settings: kind == .reading ? Self.readingSettings : "")
                 while true {
                     let orders = queue.popSome(limit: Self.batchLimit)
                     if orders.isEmpty { break }

@@ -10,7 +10,8 @@ import WalrusKit
     static var extraCommands: [any AsyncParsableCommand.Type] { [FsckCommand.self, QuotaCommand.self] }
 
     static func services(_ configuration: WalrusConfiguration, _ runtime: DaemonRuntime) async throws -> [any Service] {
-        try await WalrusService.make(configuration, runtime).services
+        ProcessMemory.useFewHeaps()
+        return try await WalrusService.make(configuration, runtime).services
     }
 }
 

@@ -180,18 +180,29 @@ struct ServerConnection: ServerChildChannel {
     /// What the decoder lets through and we do not: forms that two servers could read in two ways (RFC 9112 §6.3, §3.2).
     private func refusal(_ head: HTTPRequestHead, _ headers: HTTPHeaderList) -> Int? {
         if head.version != .http1_0 && head.version != .http1_1 { return 505 }
-        let lengths = headers.all("content-length")
-        let encodings = headers.all("transfer-encoding")
+        // One walk over the fields for all four questions.
+        var lengths: [String] = []
+        var encodings: [String] = []
+        var hosts = 0
+        var expect: String?
+        for field in headers {
+            switch field.name.utf8.count {
+            case 14 where HTTPHeaderList.same(field.name, "content-length"): lengths.append(field.value)
+            case 17 where HTTPHeaderList.same(field.name, "transfer-encoding"): encodings.append(field.value)
+            case 4 where HTTPHeaderList.same(field.name, "host"): hosts += 1
+            case 6 where HTTPHeaderList.same(field.name, "expect"): expect = expect ?? field.value
+            default: break
+            }
+        }
         if lengths.count > 1 || (!lengths.isEmpty && !encodings.isEmpty) { return 400 }
         if let length = lengths.first, length.isEmpty || !length.utf8.allSatisfy({ $0 >= 0x30 && $0 <= 0x39 }) || Int(length) == nil {
             return 400
         }
         if encodings.count > 1 || (encodings.first.map { $0.lowercased() != "chunked" } ?? false) { return 501 }
         if !encodings.isEmpty && head.version == .http1_0 { return 400 }
-        let hosts = headers.all("host")
-        if hosts.count > 1 || (hosts.isEmpty && head.version != .http1_0) { return 400 }
-        if let expect = headers.first("expect"), expect.lowercased() != "100-continue" { return 417 }
-        let isProxyForm = head.uri.contains("://") && !head.uri.hasPrefix("/")
+        if hosts > 1 || (hosts == 0 && head.version != .http1_0) { return 400 }
+        if let expect, expect.lowercased() != "100-continue" { return 417 }
+        let isProxyForm = !head.uri.hasPrefix("/") && head.uri.contains("://")
         if head.method == .CONNECT { return 405 }
         if !head.uri.hasPrefix("/") && !isProxyForm && !(head.method == .OPTIONS && head.uri == "*") { return 400 }
         return nil

@@ -106,11 +106,8 @@ public struct ParsedSignature: Sendable {
     }
 
     private func verify(_ v2: V2, _ secret: String, _ now: Timestamp) throws(CloudError) -> VerifiedSignature {
-        let key = Array(secret.utf8)
-        let right = v2.stringsToSign.contains { text in
-            constantTimeEqual(v2.sha256 ? HMAC.sha256(key: key, text.utf8) : HMAC.sha1(key: key, text.utf8), v2.signature)
-        }
-        guard right else { throw CloudError(.unauthenticated(.badSignature), context: "SigV2 of \(accessKeyID) does not match") }
+        // S3 looks at the time first, which tells nobody anything.
+        if v2.notAfter.milliseconds < 0 { throw late("AWS authentication requires a valid Date or x-amz-date header") }
         guard now <= v2.notAfter else {
             throw v2.isExpiringURL
                 ? late("Request has expired") : CloudError(.unauthenticated(.expired), context: "valid until \(v2.notAfter)")
@@ -118,6 +115,11 @@ public struct ParsedSignature: Sendable {
         if let notBefore = v2.notBefore, now < notBefore {
             throw CloudError(.unauthenticated(.notYetValid), context: "valid from \(notBefore)")
         }
+        let key = Array(secret.utf8)
+        let right = v2.stringsToSign.contains { text in
+            constantTimeEqual(v2.sha256 ? HMAC.sha256(key: key, text.utf8) : HMAC.sha1(key: key, text.utf8), v2.signature)
+        }
+        guard right else { throw CloudError(.unauthenticated(.badSignature), context: "SigV2 of \(accessKeyID) does not match") }
         return VerifiedSignature(accessKeyID: accessKeyID, kind: kind, sessionToken: sessionToken, payload: payload, seed: nil)
     }
 

@@ -22,7 +22,8 @@ public struct PolicySignature: Sendable {
         guard names.contains(where: { field($0) != nil }) else { return nil }
         func needed(_ name: String, _ shown: String) throws(CloudError) -> String {
             guard let value = field(name) else {
-                throw invalid("Bucket POST must contain a field named '\(shown)'.  If it is specified, please check the order of the fields.")
+                throw invalid(
+                    "Bucket POST must contain a field named '\(shown)'.  If it is specified, please check the order of the fields.")
             }
             return value
         }
@@ -74,31 +75,4 @@ public struct PolicySignature: Sendable {
     }
 
     private static func invalid(_ message: String) -> CloudError { CloudError(.named(code: "InvalidArgument", status: 400), message) }
-}
-
-/// The signature of S3's SOAP operations: `HMAC-SHA1(secret, "AmazonS3" + operation + timestamp)`. It covers neither body nor names, so it
-/// is for TLS only, and each one is good for one use (the caller's cache sees to that).
-/// Source: S3 API reference, appendix "Authenticating SOAP requests".
-public enum S3SOAPSignature {
-    /// - Parameter timestamp: exactly as it was sent.
-    /// - Throws: `.unauthenticated` (`badSignature`, `expired`, `notYetValid`, `malformed`).
-    public static func verify(
-        operation: String, timestamp: String, signature: String, secret: String, now: Timestamp
-    ) throws(CloudError) {
-        let right = HMAC.sha1(key: Array(secret.utf8), "AmazonS3\(operation)\(timestamp)".utf8)
-        guard let given = Base64.decode(signature), constantTimeEqual(right, given) else {
-            throw CloudError(.unauthenticated(.badSignature), context: "the signature of \(operation) does not match")
-        }
-        guard let moment = Timestamp(iso8601: timestamp) else {
-            throw CloudError(.unauthenticated(.malformed), context: "the Timestamp of \(operation) is no moment in UTC")
-        }
-        let age = now.milliseconds - moment.milliseconds
-        if age > AWSSignature.skewSeconds * 1000 { throw CloudError(.unauthenticated(.expired), context: "signed at \(timestamp)") }
-        if age < -AWSSignature.skewSeconds * 1000 { throw CloudError(.unauthenticated(.notYetValid), context: "signed at \(timestamp)") }
-    }
-
-    /// For our own tests and clients.
-    public static func sign(operation: String, timestamp: String, secret: String) -> String {
-        Base64.encode(HMAC.sha1(key: Array(secret.utf8), "AmazonS3\(operation)\(timestamp)".utf8))
-    }
 }

@@ -56,7 +56,8 @@ public final class AESCounter: Sendable {
                 var length: Int32 = 0
                 // Counter mode of a set-up context fails only when memory has run out; going on would write plain text.
                 precondition(
-                    EVP_CipherUpdate(context.handle, place, &length, place, Int32(count)) == 1 && Int(length) == count, "AES-256-CTR failed")
+                    EVP_CipherUpdate(context.handle, place, &length, place, Int32(count)) == 1 && Int(length) == count, "AES-256-CTR failed"
+                )
                 at += count
             }
         }

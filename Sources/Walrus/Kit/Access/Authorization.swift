@@ -69,14 +69,10 @@ enum Authorization {
         return S3Failure.noSuchKey(key.text)
     }
 
-    /// Whether the requester may learn that there is no such object (or version).
+    /// Whether the requester may learn that there is no such object (or version): whoever may list the bucket with this key as the prefix.
     static func mayList(_ r: Requester, _ bucket: BucketRecord, _ key: ObjectKey, _ action: String) -> Bool {
         do throws(CloudError) {
-            try decide(r, bucket, action, arn(bucket.name, key.text), owner: bucket.account, existingTags: nil) { settings in
-                // An object that is not there has no ACL: who may list may ask.
-                settings.effective(bucket.acl).grantee(.read, caller: r.canonicalID)
-            }
-            try Self.bucket(r, bucket, "s3:ListBucket", .read)
+            try Self.bucket(r.looking(for: key.text), bucket, "s3:ListBucket", .read)
             return true
         } catch { return false }
     }

@@ -13,6 +13,9 @@ struct RequestFacts: Sendable {
     /// A POST form's fields and others that stand for headers, lower-case names.
     var fields: [String: String] = [:]
 
+    /// Of a question about one key that is answered as a list with this prefix would be.
+    var prefix: String?
+
     init(http: HTTPRequest, query: S3Query, now: Timestamp) {
         self.http = http
         self.query = query
@@ -49,6 +52,7 @@ struct RequestFacts: Sendable {
         for name in Self.headerKeys { if let value = header(name) { values["s3:" + name] = [value] } }
         for (key, name) in Self.otherHeaders { if let value = header(name) { values[key] = [value] } }
         for (key, name) in Self.parameters { if let value = query[name] { values[key] = [value] } }
+        if let prefix { values["s3:prefix"] = [prefix] }
         // Where nobody asks for less, lists are of a thousand: a limit by policy must see that.
         if values["s3:max-keys"] == nil { values["s3:max-keys"] = ["1000"] }
         if let until = header("x-amz-object-lock-retain-until-date").flatMap({ Timestamp(iso8601: $0) }) {
@@ -93,6 +97,13 @@ struct RequestFacts: Sendable {
 }
 
 extension Requester {
+    /// The same, asking for a list of what begins with a key.
+    func looking(for key: String) -> Requester {
+        var facts = self.facts
+        facts.prefix = key
+        return Requester(known: known, signature: signature, facts: facts)
+    }
+
     /// The same, with tags that came in the body.
     func bringing(tags: [(name: String, value: String)]) -> Requester {
         var facts = self.facts

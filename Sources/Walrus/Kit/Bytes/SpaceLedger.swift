@@ -54,6 +54,8 @@ public final class SpaceLedger: Sendable {
 
     /// For metrics.
     public var reservedBytes: Int { state.withLock { $0.reserved } }
+    /// At the last measurement; `nil` before the first.
+    public var freeBytes: Int? { state.withLock { $0.capacity?.free } }
 }
 
 /// Space for one upload. Given back as it is filled (the file system then counts it) and, the rest, when this object goes.

@@ -131,7 +131,7 @@ struct ConfigurationActions: Sendable {
         try Authorization.bucket(r.requester, bucket, "s3:GetBucketPolicyStatus", nil)
         let settings = try bucket.loaded()
         let isPublic = settings.policy?.isPublic == true || settings.effective(bucket.acl).isPublic
-        return S3Document.reply("PolicyStatus") { $0.element("IsPublic", isPublic ? "TRUE" : "FALSE") }
+        return S3Document.reply("PolicyStatus") { $0.element("IsPublic", isPublic ? "true" : "false") }
     }
 
     // MARK: what we do not have

@@ -102,6 +102,12 @@ struct OpenEncryption: Sendable, CustomStringConvertible {
         return try AESCounter(key: key, nonce: nonce, offset: offset)
     }
 
+    /// The ETag of bytes with this MD5 (both hexadecimal). Where it may not be the MD5 it is the same for the same bytes under the same
+    /// data key (a part that is sent again), and tells nothing of them to those who do not have it.
+    func etag(_ md5: String) -> String {
+        record.hasPlainETag ? md5 : Hex.encode(HMAC.sha256(key: key, "etag \(md5)".utf8).prefix(16))
+    }
+
     /// Never the key.
     var description: String { "encryption \(record.kind.rawValue)" }
 }

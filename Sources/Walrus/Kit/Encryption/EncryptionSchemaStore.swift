@@ -1,7 +1,7 @@
 import Database
 
 extension SchemaStore {
-    /// What encrypted objects need (decision 10). `stored_md5` is the MD5 of the bytes at rest where the ETag is that of others.
+    /// What encrypted objects need (decision 10). `stored_md5` is the MD5 of the bytes at rest where it is not the ETag.
     static let encryption = Migration(
         30,
         """

@@ -91,7 +91,7 @@ struct FormPolicy: Sendable {
 
     private static func number(_ value: JSONValue) -> Int? { value.integer ?? value.text.flatMap { Int($0) } }
 
-    /// The fields that no condition needs to name.
+    /// The fields that no condition needs to name. Nor do checksums of the file need one: they can only refuse it.
     private static let exempt: Set<String> = ["x-amz-signature", "signature", "awsaccesskeyid", "policy", "file"]
 
     /// - Parameter fields: lower-case names, with the bucket and the key as they will be used; a name once.
@@ -115,7 +115,9 @@ struct FormPolicy: Sendable {
                 }
             }
         }
-        let extra = fields.keys.filter { !named.contains($0) && !Self.exempt.contains($0) && !$0.hasPrefix("x-ignore-") }.sorted()
+        let extra = fields.keys.filter {
+            !named.contains($0) && !Self.exempt.contains($0) && !$0.hasPrefix("x-ignore-") && !$0.hasPrefix("x-amz-checksum-")
+        }.sorted()
         if let first = extra.first { throw refuse("Extra input fields: \(first)") }
     }
 }

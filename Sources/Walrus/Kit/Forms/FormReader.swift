@@ -30,7 +30,7 @@ actor FormReader {
     private var isAtEnd = false
     private var isFileOver = false
     /// Bytes that came from the body so far.
-    private(set) var consumed = 0
+    private var consumed = 0
 
     /// - Throws: `MalformedPOSTRequest` without a boundary of 1 to 70 characters.
     init(body: RequestBody, contentType: String) throws(CloudError) {
@@ -107,7 +107,9 @@ actor FormReader {
                 let file = path?.split(omittingEmptySubsequences: false) { $0 == "/" || $0 == "\\" }.last.map(String.init)
                 return Head(fields: fields, fileName: file, fileType: header("content-type"))
             }
-            guard let value = try await through(delimiter, limit: Self.headLimit) else { throw Self.malformed("the field \(name) has no end") }
+            guard let value = try await through(delimiter, limit: Self.headLimit) else {
+                throw Self.malformed("the field \(name) has no end")
+            }
             guard consumed - buffer.readableBytes <= Self.headLimit + 2 else { throw Self.tooLong() }
             guard let text = String(validating: value, as: UTF8.self) else { throw Self.malformed("the field \(name) is not UTF-8") }
             fields.append(Field(name: name, value: text))

@@ -5,7 +5,7 @@ import Wire
 
 /// How much a POST form's file may hold. Its exact size is known at its end only.
 struct FormSizes: Sendable {
-    /// What is left of the body when the file begins.
+    /// The whole body.
     let upperBound: Int
     /// The policy's `content-length-range`.
     let allowed: ClosedRange<Int>
@@ -71,8 +71,7 @@ struct FormUpload: Sendable {
         facts.fields = fields
         var request = S3Request(
             http: put, target: place, query: query, requester: Requester(known: known, signature: nil, facts: facts), now: now)
-        let rest = await declared - reader.consumed
-        request.form = FormSizes(upperBound: max(0, rest) + FormReader.headLimit + 128 * 1024, allowed: allowed)
+        request.form = FormSizes(upperBound: declared, allowed: allowed)
         let stored = try await WriteActions(core: core).putObject(request)
         return reply(stored, bucket: bucket, key: fields["key"] ?? "", fields, http)
     }
@@ -143,7 +142,8 @@ struct FormUpload: Sendable {
         if let document = fields["tagging"] {
             let tags = try Tagging.fromDocument(Array(document.utf8), limit: Tagging.objectLimit)
             headers.append(
-                "x-amz-tagging", tags.map { S3Encoding.url(Array($0.name.utf8)) + "=" + S3Encoding.url(Array($0.value.utf8)) }.joined(separator: "&"))
+                "x-amz-tagging",
+                tags.map { S3Encoding.url(Array($0.name.utf8)) + "=" + S3Encoding.url(Array($0.value.utf8)) }.joined(separator: "&"))
         }
         return headers
     }

@@ -182,6 +182,7 @@ struct UploadActions: Sendable {
                 let checksum = upload.checksum.flatMap { c in upload.completedChecksum.map { StoredChecksum(c.algorithm, c.type, $0) } }
                 return (etag, checksum, upload.completedVersion, upload.encryption)
             }
+            try EncryptionHeaders.checkCompletion(r, of: upload.encryption, core.keys)
             if let claimedType, let own = upload.checksum, claimedType.uppercased() != own.type.rawValue {
                 throw S3Failure.invalidRequest(
                     "The upload was created with the \(own.type.rawValue) checksum mode. The complete request must use the same mode.")

@@ -2,6 +2,7 @@ import Daemon
 import Domain
 import NIOCore
 import Signing
+import Synchronization
 import Workflow
 
 /// What a request promises about its body, checked before the first byte is read.
@@ -141,7 +142,8 @@ struct Intaken: Sendable {
         guard let encryption else { return self }
         var taken = self
         taken.encryption = encryption.record
-        if encryption.record.hasPlainETag { taken.storedMD5 = atRest() } else { taken.md5 = atRest() }
+        taken.md5 = encryption.etag(md5)
+        taken.storedMD5 = atRest()
         return taken
     }
 }
@@ -224,7 +226,8 @@ struct Intake: Sendable {
     ) async throws -> Int {
         var total = 0
         try await withThrowingTaskGroup(of: Void.self) { group in
-            while let batch = try await source.next(atLeast: batchSize) {
+            let share = UploadShare()
+            while let batch = try await source.next(atLeast: share.batch) {
                 total += batch.readableBytes
                 try await group.next()
                 group.addTask {
@@ -235,6 +238,18 @@ struct Intake: Sendable {
             try await group.waitForAll()
         }
         return total
+    }
+
+    /// Makes batches smaller when many uploads run, so that all of them together stay within a bound.
+    private final class UploadShare: Sendable {
+        /// Of all uploads' batches together. Too high: memory; too low: more visits to the thread pool for each byte.
+        private static let bound = 24 << 20
+        private static let running = Atomic<Int>(0)
+
+        init() { Self.running.wrappingAdd(1, ordering: .relaxed) }
+        deinit { Self.running.wrappingSubtract(1, ordering: .relaxed) }
+
+        var batch: Int { max(64 * 1024, min(batchSize, Self.bound / (2 * max(1, Self.running.load(ordering: .relaxed))))) }
     }
 
     /// Encrypts what goes to a blob, in order, and keeps the digest of it.
@@ -347,9 +362,11 @@ struct BodyUnframer {
             guard var piece = read else { break }
             if decoder != nil {
                 for slice in try decode(piece) { batch.writeBytes(slice) }
-            } else if batch.readableBytes == 0 {
+            } else if batch.readableBytes == 0, piece.readableBytes >= count {
                 batch = piece
             } else {
+                // Made once in its final size: a buffer that grows is copied, and leaves a hole behind.
+                if batch.capacity == 0 { batch.reserveCapacity(min(count + 256 * 1024, plan.length - received)) }
                 batch.writeBuffer(&piece)
             }
             if let form = plan.form, received + batch.readableBytes > form.allowed.upperBound {

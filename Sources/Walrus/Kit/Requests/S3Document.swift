@@ -45,7 +45,9 @@ enum S3Document {
         make("AccessControlPolicy") { xml in
             Self.owner(&xml, owner)
             xml.open("AccessControlList")
-            for grant in acl.grants {
+            // Groups first, as canned ACLs have them and clients expect.
+            let isGroup = { (g: AccessControlList.Grant) in g.grantee.uri != nil }
+            for grant in acl.grants.filter(isGroup) + acl.grants.filter({ !isGroup($0) }) {
                 xml.open("Grant")
                 switch grant.grantee {
                 case .canonicalUser(let id):

@@ -19,7 +19,6 @@ public struct WalrusConfiguration: DaemonConfiguration {
     public let unsignedPayloadOnHTTP: Bool
     public let kmsKeys: [String]
     public let customerKeysOnHTTP: Bool
-    public let soap: Bool
 
     public var buckets = BucketOptions()
 
@@ -45,7 +44,6 @@ public struct WalrusConfiguration: DaemonConfiguration {
         .standard(
             "sse_customer_keys_on_http", .boolean, "no",
             "take customer keys (SSE-C) over plain http too; the network then sees them"),
-        .standard("soap", .boolean, "no", "serve S3's SOAP operations on POST /soap, over https only"),
         .standard("metrics", .boolean, "no", "let other hosts than this one read /metrics"),
     ]
 
@@ -72,7 +70,6 @@ public struct WalrusConfiguration: DaemonConfiguration {
         unsignedPayloadOnHTTP = values.boolean("unsigned_payload_on_http")
         kmsKeys = values.text("kms_keys").split(separator: " ").map(String.init)
         customerKeysOnHTTP = values.boolean("sse_customer_keys_on_http")
-        soap = values.boolean("soap")
         buckets = try BucketOptions(values)
     }
 
@@ -98,6 +95,5 @@ public struct WalrusConfiguration: DaemonConfiguration {
         unsignedPayloadOnHTTP = true
         kmsKeys = ["key-1"]
         customerKeysOnHTTP = true
-        soap = false
     }
 }

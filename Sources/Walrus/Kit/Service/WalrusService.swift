@@ -44,6 +44,12 @@ public struct WalrusService: Sendable {
         }
         let bytes = GuardedBytes(inner: stored, quarantine: quarantine)
         let ledger = SpaceLedger(bytes: bytes, clock: runtime.clock, keepMiB: configuration.minimumFreeMiB)
+        let reserved = runtime.metrics.gauge("karri_walrus_reserved_bytes", help: "space promised to uploads that run")
+        let free = runtime.metrics.gauge("karri_walrus_free_bytes", help: "free space of data_dir at the last measurement")
+        runtime.metrics.collect {
+            reserved.set(Double(ledger.reservedBytes))
+            if let bytes = ledger.freeBytes { free.set(Double(bytes)) }
+        }
         var core = WalrusCore(
             pool: pool, bytes: bytes, intake: Intake(bytes: bytes, ledger: ledger, random: runtime.random), directory: directory,
             leases: BlobLeases(), clock: runtime.clock, random: runtime.random, logger: runtime.logger, region: configuration.region,

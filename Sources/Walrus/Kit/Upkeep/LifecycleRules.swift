@@ -86,3 +86,13 @@ extension LifecycleConfiguration {
         return first.map { "expiry-date=\"\($0.time.httpDate)\", rule-id=\"\(S3Encoding.url(Array($0.id.utf8)))\"" }
     }
 }
+
+extension BucketRecord {
+    /// `x-amz-expiration` of an object, where a lifecycle rule will delete it.
+    func expiration(_ o: ObjectRecord) -> [(String, String)] {
+        guard let lifecycle = settings?.lifecycle,
+            let text = lifecycle.expirationHeader(key: o.key, size: o.size, tags: o.attributes.tags, modified: o.modified)
+        else { return [] }
+        return [("x-amz-expiration", text)]
+    }
+}
