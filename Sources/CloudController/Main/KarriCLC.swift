@@ -8,7 +8,10 @@ import ServiceLifecycle
     static let name = "karri-clc"
     static let abstract = "Cloud controller: EC2, IAM and STS for clients; every cloud-wide decision"
     static var extraCommands: [any AsyncParsableCommand.Type] {
-        [InitCommand.self, RegisterCommand.self, DeregisterCommand.self, AccountCommand.self, CertificateCommand.self, StatusCommand.self]
+        [
+            InitCommand.self, RegisterCommand.self, DeregisterCommand.self, AccountCommand.self, QuotaCommand.self, CertificateCommand.self,
+            StatusCommand.self,
+        ]
     }
 
     static func services(_ configuration: CloudConfiguration, _ runtime: DaemonRuntime) async throws -> [any Service] {
