@@ -14,12 +14,14 @@ import Testing
 
     @Test func ec2Names() throws {
         let source = try model(
-            "ec2", "EC2", operations: #""CreateThing": {"input": {"shape": "CreateThingRequest"}, "output": {"shape": "CreateThingResult"}},"#
+            "ec2", "EC2",
+            operations: #""CreateThing": {"input": {"shape": "CreateThingRequest"}, "output": {"shape": "CreateThingResult"}},"#
                 + #""DropThing": {"input": {"shape": "DropThingRequest"}}"#,
             shapes: #"""
                 "CreateThingRequest": {"type": "structure", "required": ["VpcIds"], "members": {
                     "VpcIds": {"shape": "Ids", "locationName": "VpcId"}, "DryRun": {"shape": "Flag", "locationName": "dryRun"},
-                    "Filters": {"shape": "Filters", "locationName": "Filter"}, "GroupIds": {"shape": "Ids", "locationName": "groupId", "queryName": "SecurityGroupId"},
+                    "Filters": {"shape": "Filters", "locationName": "Filter"},
+                    "GroupIds": {"shape": "Ids", "locationName": "groupId", "queryName": "GroupId"},
                     "Count": {"shape": "Count"}, "Kind": {"shape": "Kind"}}},
                 "Ids": {"type": "list", "member": {"shape": "Text", "locationName": "VpcId"}},
                 "Filters": {"type": "list", "member": {"shape": "Filter", "locationName": "Filter"}},
@@ -46,7 +48,7 @@ import Testing
                         {"name": "vpcIds", "type": "list<string>", "query": "VpcId", "soap": "vpcSet/item/vpcId", "required": true},
                         {"name": "dryRun", "type": "boolean"},
                         {"name": "filters", "type": "list<Filter>", "query": "Filter", "soap": "filterSet/item"},
-                        {"name": "groupIds", "type": "list<string>", "query": "SecurityGroupId", "soap": "securityGroupSet/item/securityGroupId"},
+                        {"name": "groupIds", "type": "list<string>", "query": "GroupId", "soap": "groupSet/item/groupId"},
                         {"name": "count", "type": "integer", "min": 5, "max": 1000},
                         {"name": "kind", "type": "string", "allowed": ["a", "b"]}
                       ],
@@ -79,9 +81,12 @@ import Testing
     @Test func queryNamesAndMaps() throws {
         let source = try model(
             "query", "IAM",
-            operations: #""GetSummary": {"input": {"shape": "GetSummaryRequest"}, "output": {"shape": "GetSummaryResponse", "resultWrapper": "GetSummaryResult"}, "errors": [{"shape": "NoSuchEntityException"}]}"#,
+            operations:
+                #""GetSummary": {"input": {"shape": "GetSummaryRequest"}, "output": {"shape": "GetSummaryResponse"}, "#
+                + #""errors": [{"shape": "NoSuchEntityException"}]}"#,
             shapes: #"""
-                "GetSummaryRequest": {"type": "structure", "members": {"OpenIDConnectProviderArn": {"shape": "Text"}, "Names": {"shape": "Names"}}},
+                "GetSummaryRequest": {"type": "structure", "members": {"OpenIDConnectProviderArn": {"shape": "Text"},
+                    "Names": {"shape": "Names"}}},
                 "Names": {"type": "list", "max": 7, "member": {"shape": "Text"}},
                 "GetSummaryResponse": {"type": "structure", "members": {"SummaryMap": {"shape": "summaryMapType"}}},
                 "summaryMapType": {"type": "map", "key": {"shape": "Text"}, "value": {"shape": "Number"}}, "Number": {"type": "integer"},

@@ -9,7 +9,7 @@ import ServiceLifecycle
     static let abstract = "Cloud controller: EC2, IAM and STS for clients; every cloud-wide decision"
     static var extraCommands: [any AsyncParsableCommand.Type] {
         [
-            InitCommand.self, RegisterCommand.self, DeregisterCommand.self, AccountCommand.self, CertificateCommand.self,
+            InitCommand.self, RegisterCommand.self, DeregisterCommand.self, AccountCommand.self, QuotaCommand.self, CertificateCommand.self,
             DatabaseCommand.self, StatusCommand.self,
         ]
     }

@@ -3,7 +3,8 @@ enum DefinitionText {
     static func render(_ file: JSON) -> String {
         var out = "{\n  "
         let fields = file.fields ?? []
-        out += fields.filter { $0.key != "actions" && $0.key != "shapes" }.map { "\(quoted($0.key)): \(line($0.value))" }.joined(separator: ", ")
+        out += fields.filter { $0.key != "actions" && $0.key != "shapes" }.map { "\(quoted($0.key)): \(line($0.value))" }.joined(
+            separator: ", ")
         out += ",\n  \"actions\": [\n"
         out += (file["actions"]?.array ?? []).map(action).joined(separator: ",\n")
         out += "\n  ],\n  \"shapes\": {"

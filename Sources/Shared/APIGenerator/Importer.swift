@@ -100,7 +100,7 @@ struct Importer {
         let query = model.queryName(modelName, reference)
         let element = model.elementName(modelName, reference)
         var fields = [field("name", name), field("type", type)]
-        if query != ServiceModel.upperFirst(name) { fields.append(field("query", query)) }
+        if forInput, query != ServiceModel.upperFirst(name) { fields.append(field("query", query)) }
         // An action's own input is in no reply; a shape's may be.
         let isReplied = !forInput || path.count > 1
         if isReplied, element != name { fields.append(field("xml", element)) }
@@ -135,7 +135,9 @@ struct Importer {
         default: break
         }
         var values = shape["enum"]?.array ?? []
-        if shape["type"]?.string == "list", let item = shape["member"]?["shape"]?.string { values = try model.shape(item)["enum"]?.array ?? [] }
+        if shape["type"]?.string == "list", let item = shape["member"]?["shape"]?.string {
+            values = try model.shape(item)["enum"]?.array ?? []
+        }
         if !values.isEmpty, values.count <= Self.allowedLimit { out.append(JSON.Field(key: "allowed", value: .array(values))) }
         return out
     }

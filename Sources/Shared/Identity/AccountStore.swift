@@ -1,4 +1,4 @@
-import Database
+public import Database
 public import Domain
 import Workflow
 
@@ -6,15 +6,35 @@ import Workflow
 extension IdentityStore {
     /// - Throws: `.duplicate(user)` when the name is taken; `.invalidParameter`.
     public func accountCreate(name: String) async throws(CloudError) -> Account {
+        try await change { t in try self.accountCreate(t, name: name) }
+    }
+
+    public func accountCreate(_ t: Transaction, name: String) throws(CloudError) -> Account {
         try IdentityRules.checkAccountName(name)
         let order = newAccount(name)
-        return try await Self.naming(.user, name) { () async throws(CloudError) in
-            try await self.pool.transaction { t in
-                try Self.insert(t, order)
-                try t.notify(Self.channel)
-                return order
-            }
+        guard try t.execute("SELECT 1 FROM identity.accounts WHERE name = $1", .text(name)).isEmpty else {
+            throw CloudError(.duplicate(.user, name: name), "The account \(name) exists already.")
         }
+        try Self.insert(t, order)
+        return order
+    }
+
+    /// With its users, groups, roles, keys and policies. What it owns elsewhere the caller has looked at.
+    public static func accountDelete(_ t: Transaction, _ account: Account) throws(CloudError) {
+        let id = SQLValue.text(account.id)
+        for statement in [
+            "DELETE FROM identity.access_keys WHERE account = $1", "DELETE FROM identity.certificates WHERE account = $1",
+            "DELETE FROM identity.group_members m USING identity.groups g WHERE g.id = m.group_id AND g.account = $1",
+        ] {
+            try t.execute(statement, id)
+        }
+        for kind in [EntityKind.instanceProfile, .role, .group, .user] {
+            for entity in try EntityStore.list(t, kind, account: account.id) { try EntityStore.remove(t, entity) }
+        }
+        for policy in try PolicyStore.list(t, account: account.id) { try PolicyStore.remove(t, policy) }
+        for provider in try OIDCStore.list(t, account: account.id) { try OIDCStore.delete(t, provider) }
+        try t.execute("DELETE FROM identity.quotas WHERE account = $1", id)
+        try t.execute("DELETE FROM identity.accounts WHERE id = $1", id)
     }
 
     /// The account of that name, made if there is none: repeating it gives the same one, also when two do it at once.
@@ -51,21 +71,13 @@ extension IdentityStore {
             .text(account.name), .text(account.canonicalUserID), .timestamp(account.created))
     }
 
-    /// - Throws: `.duplicate(user)`, `.notFound(user)` (the account), `.invalidParameter`.
+    /// - Throws: `EntityAlreadyExists`, `.notFound(user)` (the account), `ValidationError`, `LimitExceeded`.
     public func userCreate(name: String, account: String, path: String = "/") async throws(CloudError) -> User {
-        try IdentityRules.checkUserName(name)
-        try IdentityRules.checkPath(path)
-        let id = IdentityRules.userID(random)
         let now = clock.now()
-        return try await Self.naming(.user, name) { () async throws(CloudError) in
-            try await self.pool.transaction { t in
-                _ = try Self.account(t, "id", account)
-                try t.execute(
-                    "INSERT INTO identity.users (id, account, name, path, created) VALUES ($1, $2, $3, $4, $5)", .text(id), .text(account),
-                    .text(name), .text(path), .timestamp(now))
-                try t.notify(Self.channel)
-                return try Self.user(t, name, account)
-            }
+        return try await change { t in
+            _ = try Self.account(t, "id", account)
+            _ = try EntityStore.create(t, .user, name: name, path: path, account: account, random: self.random, now: now)
+            return try Self.user(t, name, account)
         }
     }
 
@@ -81,24 +93,29 @@ extension IdentityStore {
         }
     }
 
-    /// With the user go their policies. Keys and certificates must be gone before, as in IAM.
-    /// - Throws: `.notFound(user)`, `.inUse(user)`.
+    /// - Throws: `NoSuchEntity`; `DeleteConflict` while it has keys, certificates, policies, groups or a password.
     public func userDelete(name: String, account: String) async throws(CloudError) {
+        try await change { t in try EntityStore.delete(t, try EntityStore.fetch(t, .user, name, account: account)) }
+    }
+
+    /// A transaction that changes identities, told to everybody's caches.
+    public func change<R: Sendable>(_ body: @escaping @Sendable (Transaction) throws -> R) async throws(CloudError) -> R {
         try await pool.transaction { t in
-            let user = try Self.user(t, name, account).principal.userID
-            for (table, what) in [("access_keys", "access keys"), ("certificates", "certificates")] {
-                let used = try t.execute("SELECT 1 FROM identity.\(table) WHERE user_id = $1 LIMIT 1", .text(user))
-                guard used.isEmpty else { throw CloudError(.inUse(.user, id: name, by: what)) }
-            }
-            try t.execute("DELETE FROM identity.user_policies WHERE user_id = $1", .text(user))
-            try t.execute("DELETE FROM identity.users WHERE id = $1", .text(user))
-            try t.notify(Self.channel)
+            let result = try body(t)
+            try Self.changed(t)
+            return result
         }
     }
 
+    /// The last step of every transaction that changes identities: empties the caches of all processes when it commits.
+    public static func changed(_ t: Transaction) throws(CloudError) { try t.notify(channel) }
+
     static func user(_ t: Transaction, _ name: String, _ account: String) throws(CloudError) -> User {
         let owner = try Self.account(t, "id", account)
-        guard let row = try t.execute("SELECT * FROM identity.users WHERE account = $1 AND name = $2", .text(account), .text(name)).first
+        guard
+            let row = try t.execute(
+                "SELECT * FROM identity.users WHERE account = $1 AND lower(name) = lower($2)", .text(account), .text(name)
+            ).first
         else { throw CloudError(.notFound(.user, id: name)) }
         return User(row, owner)
     }
@@ -112,60 +129,25 @@ extension IdentityStore {
         return try Self.user(t, name, account).principal.userID
     }
 
-    /// A name that is taken is the caller's error, not ours.
-    private static func naming<R: Sendable>(
-        _ kind: ResourceKind, _ name: String, _ body: () async throws(CloudError) -> R
-    ) async throws(CloudError) -> R {
-        do throws(CloudError) { return try await body() } catch {
-            throw error.isUniqueViolation ? CloudError(.duplicate(kind, name: name), context: error.context) : error
-        }
-    }
-
     // MARK: policies
 
     /// Adds or replaces an inline policy of a user.
-    /// - Throws: `.named("MalformedPolicyDocument")`, `.notFound(user)`, `.invalidParameter`, `.requestTooLarge`.
+    /// - Throws: `MalformedPolicyDocument`, `NoSuchEntity`, `LimitExceeded`.
     public func policyPut(_ document: String, name: String, user: String, account: String) async throws(CloudError) {
-        try IdentityRules.checkPolicyName(name)
-        guard document.utf8.count <= IdentityRules.policyLimit else {
-            throw CloudError(.requestTooLarge(limit: IdentityRules.policyLimit))
-        }
-        _ = try PolicyDocument(parsing: document, for: .identity)
-        try await pool.transaction { t in
-            let id = try Self.user(t, user, account).principal.userID
-            try t.execute(
-                """
-                INSERT INTO identity.user_policies (user_id, name, document) VALUES ($1, $2, $3)
-                ON CONFLICT (user_id, name) DO UPDATE SET document = excluded.document
-                """, .text(id), .text(name), .text(document))
-            let count = try t.execute("SELECT count(*) AS n FROM identity.user_policies WHERE user_id = $1", .text(id))[0].int("n")
-            guard count <= IdentityRules.policiesPerUser else {
-                throw CloudError(
-                    .named(code: "LimitExceeded", status: 409), "A user has at most \(IdentityRules.policiesPerUser) inline policies")
-            }
-            try t.notify(Self.channel)
+        try await change { t in
+            try PolicyStore.put(t, try EntityStore.fetch(t, .user, user, account: account), name: name, document: document)
         }
     }
 
     /// Name and text of each.
     public func policyList(user: String, account: String) async throws(CloudError) -> [(name: String, document: String)] {
-        try await pool.read { t in
-            let id = try Self.user(t, user, account).principal.userID
-            return try t.execute("SELECT * FROM identity.user_policies WHERE user_id = $1 ORDER BY name", .text(id)).map {
-                ($0.text("name"), $0.text("document"))
-            }
-        }
+        try await pool.read { t in try PolicyStore.inline(t, try EntityStore.fetch(t, .user, user, account: account)) }
     }
 
-    /// - Throws: `.notFound(user)` also for a policy that does not exist.
+    /// - Throws: `NoSuchEntity` also for a policy that does not exist.
     public func policyDelete(name: String, user: String, account: String) async throws(CloudError) {
-        try await pool.transaction { t in
-            let id = try Self.user(t, user, account).principal.userID
-            let deleted = try t.execute("DELETE FROM identity.user_policies WHERE user_id = $1 AND name = $2", .text(id), .text(name))
-            guard deleted.affected > 0 else {
-                throw CloudError(.notFound(.user, id: name), "The user policy with name \(name) cannot be found.")
-            }
-            try t.notify(Self.channel)
+        try await change { t in
+            try PolicyStore.deleteInline(t, try EntityStore.fetch(t, .user, user, account: account), name: name)
         }
     }
 }

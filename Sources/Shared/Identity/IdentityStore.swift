@@ -14,7 +14,10 @@ public final class IdentityStore: Sendable {
     private let secretKey: [UInt8]
     let clock: any Clock
     let random: any Random
+    let uses = UseNotes()
+    let tokenKeys: SessionToken.Keys
     private let keys = IdentityCache<Credential>()
+    private let sessions = IdentityCache<Credential>()
     private let certificates = IdentityCache<AuthenticatedCaller>()
     private let accounts = IdentityCache<Account>()
 
@@ -28,12 +31,13 @@ public final class IdentityStore: Sendable {
     public init(pool: DatabasePool, secretKey: [UInt8], clock: any Clock = SystemClock(), random: any Random = SystemRandom()) {
         self.pool = pool
         self.secretKey = secretKey
+        tokenKeys = SessionToken.Keys(secretKey)
         self.clock = clock
         self.random = random
     }
 
     public func migrate() async throws(CloudError) {
-        try await pool.migrate(schema: "identity", Self.migrations)
+        try await pool.migrate(schema: "identity", IdentitySchema.migrations)
     }
 
     /// Empties the caches when something changes. Without it there are no caches, and everything is right but slower. Ends when the pool is
@@ -45,6 +49,7 @@ public final class IdentityStore: Sendable {
 
     private func emptyCaches(on: Bool) {
         keys.clear(on: on)
+        sessions.clear(on: on)
         certificates.clear(on: on)
         accounts.clear(on: on)
     }
@@ -66,19 +71,54 @@ public final class IdentityStore: Sendable {
 
     private func credentialFetch(_ id: String) async throws(CloudError) -> Credential? {
         // Others' input: an id that no key can have does not bother the database.
-        guard (16...128).contains(id.utf8.count), id.utf8.allSatisfy({ $0 > 0x20 && $0 < 0x7f }) else { return nil }
-        let found = try await pool.read { t -> ([UInt8], Principal, [PolicyDocument])? in
+        guard Self.isKeyID(id) else { return nil }
+        let found = try await pool.read { t -> ([UInt8], AuthenticatedCaller)? in
             guard let row = try t.execute("SELECT * FROM identity.access_keys WHERE id = $1 AND active", .text(id)).first else {
                 return nil
             }
-            let principal = try Self.principal(t, account: row.text("account"), user: row.optionalText("user_id"))
-            return (row.bytes("secret"), principal, try Self.policies(t, user: row.optionalText("user_id")))
+            let caller = try Self.caller(t, account: row.text("account"), user: row.optionalText("user_id"), accessKeyID: id)
+            return (row.bytes("secret"), caller)
         }
-        guard let (sealed, principal, policies) = found else { return nil }
-        let secret = try openSecret(sealed, id)
-        return Credential(
-            secret: secret, caller: AuthenticatedCaller(principal: principal, policies: policies, accessKeyID: id))
+        guard let (sealed, caller) = found else { return nil }
+        return Credential(secret: try openSecret(sealed, id), caller: caller)
     }
+
+    static func isKeyID(_ id: String) -> Bool {
+        (16...128).contains(id.utf8.count) && id.utf8.allSatisfy { $0 > 0x20 && $0 < 0x7f }
+    }
+
+    /// The secret and the caller of any access key, with the session token that came with it: the one call of every front door.
+    ///
+    /// Temporary credentials need no row of their own, but what they stand for must still be there: a deleted user or role, a changed
+    /// policy, a revoked trust acts at once.
+    /// - Parameter sessionToken: as the request has it; `nil` when it has none.
+    /// - Returns: `nil` when there is no such key, or the token is not the key's.
+    /// - Throws: `.named("ExpiredToken", 403)`.
+    public func credential(accessKeyID: String, sessionToken: String?) async throws(CloudError) -> Credential? {
+        guard let sessionToken, !sessionToken.isEmpty else { return try await credential(accessKeyID: accessKeyID) }
+        guard Self.isKeyID(accessKeyID), let token = SessionToken.open(sessionToken, accessKeyID: accessKeyID, tokenKeys) else {
+            return nil
+        }
+        let now = clock.now()
+        guard now < token.expires else {
+            throw CloudError(.named(code: "ExpiredToken", status: 403), "The security token included in the request is expired")
+        }
+        let epoch: UInt64
+        // A key's token is one: the nonce of the seal makes each another, but they say the same.
+        switch sessions.look(accessKeyID, now: now) {
+        case .hit(let credential) where credential.caller.session?.expires == token.expires: return credential
+        case .hit: epoch = 0
+        case .miss(let current): epoch = current
+        }
+        let caller = try await pool.read { t in try Self.caller(t, token, accessKeyID: accessKeyID) }
+        guard let caller else { return nil }
+        let credential = Credential(secret: SessionToken.secret(accessKeyID, tokenKeys), caller: caller)
+        sessions.store(accessKeyID, credential, epoch: epoch, now: now)
+        return credential
+    }
+
+    /// Makes temporary credentials. Who may have them has been asked.
+    public func sessionCreate(_ token: SessionToken) throws(CloudError) -> SessionCredentials { try token.credentials(tokenKeys, random) }
 
     /// The caller of an active certificate; `nil` when nobody has it.
     /// - Parameter certificateFingerprint: SHA-256 of the DER, lower-case hexadecimal.
@@ -94,10 +134,8 @@ public final class IdentityStore: Sendable {
             let rows = try t.execute(
                 "SELECT * FROM identity.certificates WHERE fingerprint = $1 AND active", .text(fingerprint.lowercased()))
             guard let row = rows.first else { return nil }
-            let user = row.optionalText("user_id")
-            return AuthenticatedCaller(
-                principal: try Self.principal(t, account: row.text("account"), user: user), policies: try Self.policies(t, user: user),
-                certificateFingerprint: fingerprint)
+            return try Self.caller(
+                t, account: row.text("account"), user: row.optionalText("user_id"), certificateFingerprint: fingerprint)
         }
         if let caller { certificates.store(fingerprint, caller, epoch: epoch, now: now) }
         return caller
@@ -157,15 +195,6 @@ public final class IdentityStore: Sendable {
         return User(row, account).principal
     }
 
-    static func policies(_ t: Transaction, user: String?) throws(CloudError) -> [PolicyDocument] {
-        guard let user else { return [] }
-        let rows = try t.execute("SELECT document FROM identity.user_policies WHERE user_id = $1 ORDER BY name", .text(user))
-        var documents: [PolicyDocument] = []
-        // They were checked when they were stored. One that cannot be read now might hold a Deny: fail closed.
-        for row in rows { documents.append(try PolicyDocument(parsing: row.text("document"))) }
-        return documents
-    }
-
     func sealSecret(_ secret: String, _ id: String) throws(CloudError) -> [UInt8] {
         try AES.seal(Array(secret.utf8), key: secretKey, context: Array("access-key:\(id)".utf8))
     }
@@ -173,29 +202,6 @@ public final class IdentityStore: Sendable {
     func openSecret(_ sealed: [UInt8], _ id: String) throws(CloudError) -> String {
         String(decoding: try AES.open(sealed, key: secretKey, context: Array("access-key:\(id)".utf8)), as: UTF8.self)
     }
-
-    private static let migrations = [
-        Migration(
-            1,
-            """
-            CREATE TABLE identity.accounts (
-                id text PRIMARY KEY CHECK (id ~ '^[0-9]{12}$'), name text NOT NULL UNIQUE, canonical_id text NOT NULL UNIQUE,
-                created bigint NOT NULL);
-            CREATE TABLE identity.users (
-                id text PRIMARY KEY, account text NOT NULL REFERENCES identity.accounts, name text NOT NULL, path text NOT NULL,
-                created bigint NOT NULL, UNIQUE (account, name));
-            CREATE TABLE identity.access_keys (
-                id text PRIMARY KEY, account text NOT NULL REFERENCES identity.accounts, user_id text REFERENCES identity.users,
-                secret bytea NOT NULL, active boolean NOT NULL DEFAULT true, created bigint NOT NULL);
-            CREATE INDEX ON identity.access_keys (account, user_id);
-            CREATE TABLE identity.certificates (
-                fingerprint text PRIMARY KEY, account text NOT NULL REFERENCES identity.accounts, user_id text REFERENCES identity.users,
-                pem text NOT NULL, active boolean NOT NULL DEFAULT true, created bigint NOT NULL);
-            CREATE INDEX ON identity.certificates (account, user_id);
-            CREATE TABLE identity.user_policies (
-                user_id text NOT NULL REFERENCES identity.users, name text NOT NULL, document text NOT NULL, PRIMARY KEY (user_id, name));
-            """)
-    ]
 }
 
 extension Account {

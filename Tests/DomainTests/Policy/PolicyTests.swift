@@ -149,95 +149,7 @@ private func decide(_ document: PolicyDocument, _ action: String, _ resource: St
     }
 }
 
-/// The evaluator against one that is written as the manual says it, without any cleverness, on random policies over a tiny alphabet.
-@Suite struct PolicyPropertyTests {
-    private struct Generator {
-        var state: UInt64
-        mutating func next(_ bound: Int) -> Int {
-            state = state &* 6_364_136_223_846_793_005 &+ 1_442_695_040_888_963_407
-            return Int((state >> 33) % UInt64(bound))
-        }
-        mutating func word(_ alphabet: String, _ longest: Int) -> String {
-            let letters = Array(alphabet)
-            return String((0..<next(longest + 1)).map { _ in letters[next(letters.count)] })
-        }
-    }
-    private struct Plain {
-        var allow: Bool
-        var actions: [String], notAction: Bool
-        var resources: [String], notResource: Bool
-        var conditions: [(operator: String, key: String, values: [String])]
-    }
-
-    /// Every way to split: exponential, obviously right.
-    private func glob(_ pattern: Substring, _ text: Substring) -> Bool {
-        guard let first = pattern.first else { return text.isEmpty }
-        let rest = pattern.dropFirst()
-        switch first {
-        case "*": return glob(rest, text) || (!text.isEmpty && glob(pattern, text.dropFirst()))
-        case "?": return !text.isEmpty && glob(rest, text.dropFirst())
-        default: return text.first == first && glob(rest, text.dropFirst())
-        }
-    }
-
-    private func naive(_ policies: [[Plain]], _ action: String, _ resource: String, _ context: [String: [String]]) -> PolicyDecision {
-        func applies(_ s: Plain) -> Bool {
-            guard s.actions.contains(where: { glob($0.lowercased()[...], action.lowercased()[...]) }) != s.notAction else { return false }
-            guard s.resources.contains(where: { glob($0[...], resource[...]) }) != s.notResource else { return false }
-            for condition in s.conditions {
-                let actual = context[condition.key] ?? []
-                let isIn = actual.contains { value in
-                    condition.values.contains { condition.operator.contains("Like") ? glob($0[...], value[...]) : $0 == value }
-                }
-                if condition.operator.contains("Not") == isIn { return false }
-            }
-            return true
-        }
-        let all = policies.flatMap { $0 }.filter(applies)
-        if all.contains(where: { !$0.allow }) { return .explicitlyDenied }
-        return all.isEmpty ? .notMentioned : .allowed
-    }
-
-    private func json(_ statements: [Plain]) -> String {
-        func list(_ items: [String]) -> String { "[" + items.map { "\"\($0)\"" }.joined(separator: ",") + "]" }
-        let texts = statements.map { s in
-            let conditions = s.conditions.map { #""\#($0.operator)":{"\#($0.key)":\#(list($0.values))}"# }.joined(separator: ",")
-            return #"{"Effect":"\#(s.allow ? "Allow" : "Deny")","\#(s.notAction ? "NotAction" : "Action")":\#(list(s.actions)),"#
-                + #""\#(s.notResource ? "NotResource" : "Resource")":\#(list(s.resources)),"Condition":{\#(conditions)}}"#
-        }
-        return #"{"Version":"2012-10-17","Statement":[\#(texts.joined(separator: ","))]}"#
-    }
-
-    @Test func agreesWithTheNaiveEvaluator() throws {
-        var seen: [PolicyDecision: Int] = [:]
-        for seed in 0..<4000 {
-            var g = Generator(state: UInt64(seed) &* 7919 &+ 17)
-            let operators = ["StringEquals", "StringNotEquals", "StringLike", "StringNotLike"]
-            let policies = (0..<(1 + g.next(2))).map { _ in
-                (0..<(1 + g.next(3))).map { _ in
-                    Plain(
-                        allow: g.next(3) > 0, actions: (0..<(1 + g.next(2))).map { _ in "s:a" + g.word("ab*?", 3) },
-                        notAction: g.next(5) == 0,
-                        resources: (0..<(1 + g.next(2))).map { _ in "arn:" + g.word("ab*?", 4) }, notResource: g.next(5) == 0,
-                        conditions: g.next(2) == 0
-                            ? [] : [(operators[g.next(4)], "k\(g.next(2))", (0..<(1 + g.next(2))).map { _ in g.word("ab*?", 2) })])
-                }
-            }
-            let documents = try policies.map { try PolicyDocument(parsing: json($0)) }
-            let action = "S:A" + g.word("aB", 3)
-            let resource = "arn:" + g.word("ab", 4)
-            var context: [String: [String]] = [:]
-            for key in 0..<2 where g.next(3) > 0 { context["k\(key)"] = [g.word("ab", 2)] }
-            let expected = naive(policies, action, resource, context)
-            let request = PolicyRequest(principal: nil, action: action, resource: resource, context: PolicyContext(context))
-            #expect(
-                PolicyEvaluator.evaluate(request, documents) == expected,
-                "seed \(seed): \(policies.map(json)) \(action) \(resource) \(context)")
-            seen[expected, default: 0] += 1
-        }
-        #expect(seen.values.allSatisfy { $0 > 200 } && seen.count == 3, "\(seen)")
-    }
-
+@Suite struct PolicyCostTests {
     /// A pattern made to be slow is not.
     @Test(.timeLimit(.minutes(1))) func longPatternsAreQuick() throws {
         let pattern = String(repeating: "a*", count: 1000) + "b"
@@ -245,5 +157,73 @@ private func decide(_ document: PolicyDocument, _ action: String, _ resource: St
         let text = String(repeating: "a", count: 20_000)
         let request = PolicyRequest(principal: nil, action: "a:B", resource: text)
         #expect(PolicyEvaluator.evaluate(request, [document]) == .notMentioned)
+    }
+}
+
+@Suite struct PolicyStackTests {
+    private func document(_ effect: String, _ action: String) throws -> PolicyDocument {
+        try PolicyDocument(parsing: #"{"Statement":{"Effect":"\#(effect)","Action":"\#(action)","Resource":"*"}}"#)
+    }
+    private let request = PolicyRequest(
+        principal: PolicyPrincipal(
+            accountID: "111111111111", arn: "arn:aws:sts::111111111111:assumed-role/r/s", roleARN: "arn:aws:iam::111111111111:role/r"),
+        action: "s3:GetObject", resource: "arn:aws:s3:::b/k")
+
+    @Test func eachKindMustAllow() throws {
+        let all = try document("Allow", "*")
+        let other = try document("Allow", "ec2:*")
+        let deny = try document("Deny", "s3:*")
+        func decide(_ identity: [PolicyDocument], _ boundary: PolicyDocument?, _ session: [PolicyDocument]?) -> PolicyDecision {
+            PolicyEvaluator.evaluate(request, PolicyStack(identity: identity, boundary: boundary, session: session))
+        }
+        #expect(decide([all], nil, nil) == .allowed)
+        #expect(decide([all], all, [all]) == .allowed)
+        #expect(decide([all], other, nil) == .notMentioned)
+        #expect(decide([all], nil, [other]) == .notMentioned)
+        // A session without policies may do nothing; one that was given none is not bounded.
+        #expect(decide([all], nil, []) == .notMentioned)
+        #expect(decide([], all, [all]) == .notMentioned)
+        #expect(decide([all], deny, nil) == .explicitlyDenied)
+        #expect(decide([all], nil, [all, deny]) == .explicitlyDenied)
+        #expect(decide([all], PolicyDocument.none, nil) == .notMentioned)
+    }
+
+    @Test func aResourceGivesBeyondTheBoundaryOnlyByName() throws {
+        func grant(_ who: String) throws -> PolicyDocument {
+            try PolicyDocument(
+                parsing: #"{"Statement":{"Effect":"Allow","Principal":{"AWS":"\#(who)"},"Action":"s3:*","Resource":"*"}}"#, for: .resource)
+        }
+        let bounded = PolicyStack(identity: [], boundary: try document("Allow", "ec2:*"))
+        for (who, expected) in [
+            ("111111111111", PolicyDecision.notMentioned), ("arn:aws:iam::111111111111:role/r", .notMentioned),
+            ("arn:aws:sts::111111111111:assumed-role/r/s", .allowed), ("*", .notMentioned),
+        ] {
+            let found = PolicyEvaluator.evaluate(request, bounded, resourcePolicy: try grant(who), isOwnAccount: true)
+            #expect(found == expected, "\(who)")
+        }
+        let free = PolicyStack(identity: [])
+        let role = try grant("arn:aws:iam::111111111111:role/r")
+        #expect(PolicyEvaluator.evaluate(request, free, resourcePolicy: role, isOwnAccount: true) == .allowed)
+        #expect(PolicyEvaluator.evaluate(request, free, resourcePolicy: role, isOwnAccount: false) == .notMentioned)
+    }
+
+    @Test func trustPolicies() throws {
+        let text = #"""
+            {"Version":"2012-10-17","Statement":{"Effect":"Allow","Action":"sts:AssumeRoleWithWebIdentity",
+            "Principal":{"Federated":"arn:aws:iam::1:oidc-provider/idp"},"Condition":{"StringEquals":{"idp:sub":"${idp:aud}"}}}}
+            """#
+        let trust = try PolicyDocument(parsing: text, for: .trust)
+        #expect(trust.contextKeys == ["idp:sub", "idp:aud"])
+        func decide(_ provider: String) -> PolicyDecision {
+            PolicyEvaluator.evaluate(
+                PolicyRequest(
+                    principal: PolicyPrincipal(accountID: "", arn: "", federatedProvider: provider),
+                    action: "sts:AssumeRoleWithWebIdentity", resource: "r", context: ["idp:sub": "x", "idp:aud": "x"]), [trust])
+        }
+        #expect(decide("arn:aws:iam::1:oidc-provider/idp") == .allowed)
+        #expect(decide("arn:aws:iam::2:oidc-provider/idp") == .notMentioned)
+        #expect(throws: CloudError.self) { try PolicyDocument(parsing: text, for: .identity) }
+        let named = #"{"Statement":{"Effect":"Allow","Action":"sts:AssumeRole","Principal":"*","Resource":"*"}}"#
+        #expect(throws: CloudError.self) { try PolicyDocument(parsing: named, for: .trust) }
     }
 }

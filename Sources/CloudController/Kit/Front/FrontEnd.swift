@@ -26,6 +26,7 @@ public struct FrontEnd: Sendable {
     private let replay = ReplayCache()
     private let policy: WSSecurityPolicy
     private let unknown: UnknownActions
+    private let authorizer: RequestAuthorizer
 
     public init(_ cloud: CloudServices, runtime: DaemonRuntime) {
         self.cloud = cloud
@@ -38,6 +39,7 @@ public struct FrontEnd: Sendable {
         policy.notBefore = runtime.clock.now()
         self.policy = policy
         unknown = UnknownActions(runtime.metrics)
+        authorizer = RequestAuthorizer(cloud: cloud)
     }
 
     public func answer(_ request: HTTPRequest) async -> HTTPReply {
@@ -97,9 +99,17 @@ public struct FrontEnd: Sendable {
         let parsed = try AWSSignature.parse(signed, form: request.method == "POST" ? form : nil, service: .ec2Query)
         progress.route = byPath ?? ServiceRoute.byContent(version: parameters["Version"], scope: parsed?.claimedScope?.service)
         let now = runtime.clock.now()
-        guard let parsed else { throw CloudError(.unauthenticated(.missing)) }
-        let caller = try await authenticate(parsed, body, now)
-        progress.caller = caller
+        let caller: AuthenticatedCaller
+        if let parsed {
+            caller = try await authenticate(parsed, body, now)
+            progress.caller = caller
+            await noteUse(caller, progress.route)
+        } else if progress.route == .sts, parameters["Action"] == "AssumeRoleWithWebIdentity" {
+            // The one action that nobody signs: the provider's token says who it is.
+            caller = AuthenticatedCaller(principal: .nobody)
+        } else {
+            throw CloudError(.unauthenticated(.missing))
+        }
         guard let action = parameters["Action"], !action.isEmpty else {
             throw CloudError(.named(code: "MissingAction", status: 400), "The request must contain the parameter Action")
         }
@@ -113,7 +123,7 @@ public struct FrontEnd: Sendable {
         let input = try decodeQuery(operation.input, parameters, version: version.date)
         let context = OperationContext(
             caller: caller, requestID: request.id, apiVersion: version.asked, now: now, sourceAddress: request.remoteAddress,
-            isTLS: request.isTLS)
+            isTLS: request.isTLS, userAgent: request.headers.first("user-agent") ?? "", region: cloud.settings.region)
         let output = try await carryOut(progress.route, operation, input, context)
         guard let namespace = version.namespace else {
             return ReplyBody.query(definition, operation, output, version: version.date, requestID: request.id)
@@ -126,11 +136,7 @@ public struct FrontEnd: Sendable {
 
     private func authenticate(_ parsed: ParsedSignature, _ body: [UInt8], _ now: Timestamp) async throws(CloudError) -> AuthenticatedCaller
     {
-        // No temporary credentials are given out: a token cannot be ours.
-        guard parsed.sessionToken == nil else {
-            throw CloudError(.unauthenticated(.unknownKey), context: "a session token, which this cloud does not issue")
-        }
-        let known = try await cloud.identity.credential(accessKeyID: parsed.accessKeyID)
+        let known = try await cloud.identity.credential(accessKeyID: parsed.accessKeyID, sessionToken: parsed.sessionToken)
         // An unknown key costs as much as a wrong signature, so that the time does not tell them apart.
         let secret = known?.secret ?? "no such key, and no such secret 00000000"
         let hash = Hex.encode(Digest.sha256(body))
@@ -144,6 +150,16 @@ public struct FrontEnd: Sendable {
         }
         guard let known else { throw CloudError(.unauthenticated(.unknownKey), context: "access key \(parsed.accessKeyID.prefix(40))") }
         return known.caller
+    }
+
+    /// When a key or a role was used last: a note that fails is no reason to refuse.
+    private func noteUse(_ caller: AuthenticatedCaller, _ route: ServiceRoute) async {
+        let region = cloud.settings.region
+        if let role = caller.principal.role, let id = caller.principal.userID.split(separator: ":").first {
+            try? await cloud.identity.roleUsed(role.roleARN, roleID: String(id), region: region)
+        } else if caller.session == nil, let key = caller.accessKeyID {
+            try? await cloud.identity.accessKeyUsed(key, service: route.rawValue, region: region)
+        }
     }
 
     // MARK: SOAP
@@ -198,7 +214,7 @@ public struct FrontEnd: Sendable {
         let input = try decodeSOAP(operation.input, element, version: version.date)
         let context = OperationContext(
             caller: caller, requestID: request.id, apiVersion: version.asked, now: now, sourceAddress: request.remoteAddress,
-            isTLS: request.isTLS)
+            isTLS: request.isTLS, userAgent: request.headers.first("user-agent") ?? "", region: cloud.settings.region)
         let output = try await carryOut(route, operation, input, context)
         return SOAPEnvelope.wrap(
             ReplyBody.element(definition, operation, output, version: version.date, requestID: request.id, namespace: namespace))
@@ -209,13 +225,7 @@ public struct FrontEnd: Sendable {
     private func carryOut(
         _ route: ServiceRoute, _ operation: Operation, _ input: Value, _ context: OperationContext
     ) async throws(CloudError) -> Value {
-        for arn in RequestResources.arns(operation, input, region: cloud.settings.region, account: context.accountID) {
-            try context.authorize(operation.iamAction, resource: arn)
-        }
-        // Tags given with what is created are CreateTags too: policies that allow the one by tags must not be got round by the other.
-        if route == .ec2, case .record(let members) = input, case .list(let tags)? = members["tagSpecifications"], !tags.isEmpty {
-            try context.authorize("ec2:CreateTags", resource: "*", context: ["ec2:CreateAction": operation.name])
-        }
+        try await authorizer.authorize(route, operation, input, context)
         switch route {
         case .ec2: return try await EC2.dispatch(operation.name, input, ec2, context)
         case .iam: return try await IAM.dispatch(operation.name, input, iam, context)
@@ -225,6 +235,10 @@ public struct FrontEnd: Sendable {
 
     /// What the outside may learn of a failed authentication: never whether a key exists. EC2 answers all of it as AuthFailure.
     private static func outward(_ error: CloudError, _ route: ServiceRoute) -> CloudError {
+        // EC2 knows one word for all that is too late. Source: EC2's error codes, RequestExpired.
+        if route == .ec2, case .named("ExpiredToken", _) = error.reason {
+            return CloudError(.named(code: "RequestExpired", status: 400), error.message)
+        }
         guard case .unauthenticated(let failure) = error.reason else { return error }
         switch failure {
         case .missing, .expired, .notYetValid: return CloudError(.unauthenticated(failure))

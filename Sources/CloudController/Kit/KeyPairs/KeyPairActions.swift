@@ -84,8 +84,9 @@ extension EC2Actions: EC2KeyPairsActions {
     }
 
     private func keyPairStore(_ key: KeyPair, _ tags: [ResourceTag], _ op: OperationContext, action: String) async throws(CloudError) {
-        let limit = cloud.settings.quotas.keyPairs
+        let settings = cloud.settings
         try await cloud.pool.transaction { tx in
+            let limit = try settings.quotas(tx, accountID: op.accountID).keyPairs
             try KeyPairStore.insert(tx, key, limit: limit)
             try TagStore.insert(tx, accountID: op.accountID, resourceID: key.id.text, type: .keyPair, tags)
             try AuditStore.record(tx, op, action: action, resource: key.id.text, detail: key.name)

@@ -13,6 +13,8 @@ public struct CloudKeys: Sendable {
     public let systemSecret: String
     /// 32 bytes from which tokens of paged answers are authenticated.
     public let paging: [UInt8]
+    /// 32 bytes with which the reasons of refusals are sealed.
+    let authorization: [UInt8]
 
     public init(imageKey: PrivateKey, imageCertificate: Certificate, systemAccessKeyID: String, systemSecret: String, secret: [UInt8]) {
         self.imageKey = imageKey
@@ -20,6 +22,7 @@ public struct CloudKeys: Sendable {
         self.systemAccessKeyID = systemAccessKeyID
         self.systemSecret = systemSecret
         // A key of its own for each use: what leaks of one says nothing about the other.
+        authorization = HMAC.sha256(key: secret, Array("karri authorization message".utf8))
         paging = HMAC.sha256(key: secret, Array("karri paging".utf8))
     }
 

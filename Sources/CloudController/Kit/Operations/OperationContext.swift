@@ -15,9 +15,14 @@ public struct OperationContext: Sendable {
     /// The client's address without its port, for `aws:SourceIp`.
     public let sourceAddress: String
     public let isTLS: Bool
+    /// The client's own name, for `aws:UserAgent`.
+    public let userAgent: String
+    /// This cloud's, for `aws:RequestedRegion`.
+    public let region: String
 
     public init(
-        caller: AuthenticatedCaller, requestID: String, apiVersion: String, now: Timestamp, sourceAddress: String = "", isTLS: Bool = false
+        caller: AuthenticatedCaller, requestID: String, apiVersion: String, now: Timestamp, sourceAddress: String = "", isTLS: Bool = false,
+        userAgent: String = "", region: String = ""
     ) {
         self.caller = caller
         self.requestID = requestID
@@ -25,6 +30,8 @@ public struct OperationContext: Sendable {
         self.now = now
         self.sourceAddress = sourceAddress
         self.isTLS = isTLS
+        self.userAgent = userAgent
+        self.region = region
     }
 
     /// The 12 digits of the account that acts.
@@ -42,9 +49,12 @@ public struct OperationContext: Sendable {
     /// The condition keys that every request has; those of the caller the authorizer adds itself. Source: IAM User Guide, "AWS global
     /// condition context keys".
     public var conditions: PolicyContext {
-        [
+        var keys: PolicyContext = [
             "aws:SourceIp": sourceAddress, "aws:SecureTransport": isTLS ? "true" : "false", "aws:CurrentTime": now.iso8601Seconds,
             "aws:EpochTime": String(now.seconds),
         ]
+        if !userAgent.isEmpty { keys["aws:UserAgent"] = [userAgent] }
+        if !region.isEmpty { keys["aws:RequestedRegion"] = [region] }
+        return keys
     }
 }

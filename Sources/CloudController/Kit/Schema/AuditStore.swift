@@ -19,6 +19,17 @@ public enum AuditStore {
             .text(detail))
     }
 
+    /// In the account that it concerns, which may be another than the caller's.
+    public static func record(
+        _ tx: Transaction, at now: Timestamp, accountID: String, principal: String, requestID: String, action: String, resource: String,
+        detail: String
+    ) throws(CloudError) {
+        try tx.execute(
+            """
+            INSERT INTO cloud.audit (at, account_id, principal, request_id, action, resource, detail) VALUES ($1, $2, $3, $4, $5, $6, $7)
+            """, .timestamp(now), .text(accountID), .text(principal), .text(requestID), .text(action), .text(resource), .text(detail))
+    }
+
     /// A change that the cloud made by itself (an instance given up, a disk saved).
     public static func record(
         _ tx: Transaction, at now: Timestamp, accountID: String, action: String, resource: String, detail: String

@@ -1,6 +1,7 @@
 public import Daemon
 import Database
 import Domain
+import Identity
 import Workflow
 
 /// What the subcommands of `karri-clc` do. Errors are told on standard error with what the operator can do about them.
@@ -79,6 +80,64 @@ public struct CloudCommands: Sendable {
         return try await telling {
             try await setup(pool).createAccount(name: name, files: out).map { "\($0.0)=\($0.1)" }.joined(separator: "\n")
         }
+    }
+
+    /// A line for each account.
+    public func listAccounts() async throws -> String {
+        let pool = pool()
+        defer { pool.close() }
+        return try await telling {
+            try await setup(pool).identity.accountList().map { "\($0.id) \($0.name) \($0.created.iso8601Seconds)" }.joined(separator: "\n")
+        }
+    }
+
+    /// The quotas of an account: the configuration's, and in their place what was set; then those of its users.
+    public func quotas(account: String) async throws -> String {
+        let pool = pool()
+        defer { pool.close() }
+        let settings = configuration.settings
+        return try await telling {
+            let owner = try await self.account(account, try setup(pool).identity)
+            return try await pool.read { t in
+                let values = try settings.quotas(t, accountID: owner.id)
+                let own = try QuotaStore.list(t, account: owner.id)
+                var lines = CloudSettings.Quotas.paths.map { name, path in
+                    let isSet = own.contains { $0.user == nil && $0.name == name.rawValue }
+                    return "\(name.rawValue) \(values[keyPath: path])\(isSet ? "" : " (configuration)")"
+                }
+                for quota in own { if let user = quota.user { lines.append("\(quota.name) \(quota.value) of the user \(user)") } }
+                return lines.joined(separator: "\n")
+            }
+        }
+    }
+
+    /// - Parameter value: `nil` goes back to the configuration's.
+    public func setQuota(account: String, user: String?, name: String, value: Int?) async throws -> String {
+        let pool = pool()
+        defer { pool.close() }
+        return try await telling {
+            let names = CloudSettings.Quotas.paths.map(\.name)
+            guard let limit = names.first(where: { $0.rawValue == name }) else {
+                throw Failure(description: "the quota is one of \(names.map(\.rawValue).joined(separator: ", ")), not '\(name)'")
+            }
+            // Only of these is it written down whose they are.
+            guard user == nil || limit == .instances || limit == .cores else {
+                throw Failure(description: "a user's quotas are instances and cores; \(name) is the account's")
+            }
+            let identity = try setup(pool).identity
+            let owner = try await self.account(account, identity)
+            try await identity.change { t in
+                let entity = try user.map { name throws(CloudError) in try EntityStore.fetch(t, .user, name, account: owner.id) }
+                try QuotaStore.set(t, account: owner.id, user: entity, name: limit, value: value)
+            }
+            return "\(name) of \(user.map { "\($0) in " } ?? "")\(owner.name): \(value.map { String($0) } ?? "as configured")"
+        }
+    }
+
+    /// By id or name.
+    private func account(_ text: String, _ identity: IdentityStore) async throws(CloudError) -> Account {
+        let isID = text.utf8.count == 12 && text.utf8.allSatisfy { $0 >= 0x30 && $0 <= 0x39 }
+        return isID ? try await identity.accountFetch(text) : try await identity.accountFetch(name: text)
     }
 
     public func issue(role: String, name: String, prefix: String, addresses: [String], names: [String]) throws {

@@ -52,9 +52,22 @@ public struct DeregisterCommand: AsyncParsableCommand {
 }
 
 public struct AccountCommand: AsyncParsableCommand {
-    public static let configuration = CommandConfiguration(commandName: "account", abstract: "Accounts.", subcommands: [Create.self])
+    public static let configuration = CommandConfiguration(
+        commandName: "account", abstract: "Accounts.", subcommands: [Create.self, List.self])
 
     public init() {}
+
+    public struct List: AsyncParsableCommand {
+        public static let configuration = CommandConfiguration(commandName: "list", abstract: "All accounts: id, name, since when.")
+        @OptionGroup var file: ConfigurationOption
+
+        public init() {}
+
+        public func run() async throws {
+            let (configuration, values) = try file.load(CloudConfiguration.self)
+            Terminal.say(try await CloudCommands(configuration, file.runtime("karri-clc", values)).listAccounts())
+        }
+    }
 
     public struct Create: AsyncParsableCommand {
         public static let configuration = CommandConfiguration(
@@ -68,6 +81,61 @@ public struct AccountCommand: AsyncParsableCommand {
         public func run() async throws {
             let (configuration, values) = try file.load(CloudConfiguration.self)
             Terminal.say(try await CloudCommands(configuration, file.runtime("karri-clc", values)).createAccount(name, out: out))
+        }
+    }
+}
+
+/// `karri-clc quota show ACCOUNT`, `karri-clc quota set ACCOUNT instances 20 --user alice`, `karri-clc quota clear ACCOUNT instances`.
+public struct QuotaCommand: AsyncParsableCommand {
+    public static let configuration = CommandConfiguration(
+        commandName: "quota", abstract: "How much an account or a user may have.", subcommands: [Show.self, Set.self, Clear.self])
+
+    public init() {}
+
+    public struct Show: AsyncParsableCommand {
+        public static let configuration = CommandConfiguration(commandName: "show", abstract: "The quotas of an account and its users.")
+        @OptionGroup var file: ConfigurationOption
+        @Argument(help: "An account's id or name.") var account: String
+
+        public init() {}
+
+        public func run() async throws {
+            let (configuration, values) = try file.load(CloudConfiguration.self)
+            Terminal.say(try await CloudCommands(configuration, file.runtime("karri-clc", values)).quotas(account: account))
+        }
+    }
+
+    public struct Set: AsyncParsableCommand {
+        public static let configuration = CommandConfiguration(commandName: "set", abstract: "Set one quota; it counts from now on.")
+        @OptionGroup var file: ConfigurationOption
+        @Argument(help: "An account's id or name.") var account: String
+        @Argument(help: "instances, cores, volumes, volumeGiB, snapshots, addresses, keyPairs, securityGroups or rulesPerGroup")
+        var name: String
+        @Argument var value: Int
+        @Option(help: "Of one user: instances and cores only.") var user: String?
+
+        public init() {}
+
+        public func run() async throws {
+            let (configuration, values) = try file.load(CloudConfiguration.self)
+            let commands = CloudCommands(configuration, file.runtime("karri-clc", values))
+            Terminal.say(try await commands.setQuota(account: account, user: user, name: name, value: value))
+        }
+    }
+
+    public struct Clear: AsyncParsableCommand {
+        public static let configuration = CommandConfiguration(commandName: "clear", abstract: "Go back to the configuration's.")
+        @OptionGroup var file: ConfigurationOption
+        @Argument(help: "An account's id or name.") var account: String
+        @Argument var name: String
+        @Option var user: String?
+
+        public init() {}
+
+        public func run() async throws {
+            let (configuration, values) = try file.load(CloudConfiguration.self)
+            let commands = CloudCommands(configuration, file.runtime("karri-clc", values))
+            Terminal.say(try await commands.setQuota(account: account, user: user, name: name, value: nil))
         }
     }
 }

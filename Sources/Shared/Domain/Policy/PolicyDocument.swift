@@ -8,6 +8,8 @@ public struct PolicyDocument: Sendable, Equatable {
         case identity
         /// A bucket and the like: each statement names its principals.
         case resource
+        /// A role: each statement names who may assume it. The resource is the role itself and is not named.
+        case trust
     }
 
     /// A list, or everything but a list (`Action` and `NotAction`).
@@ -32,18 +34,33 @@ public struct PolicyDocument: Sendable, Equatable {
         public let accounts: [String]
         /// S3's ids of accounts (`"CanonicalUser"`).
         public let canonicalUsers: [String]
+        /// Identity providers (`"Federated"`), by ARN.
+        public let federated: [String]
+        /// Parts of the cloud (`"Service"`): `ec2.amazonaws.com`.
+        public let services: [String]
         public let isInverted: Bool
     }
 
     public struct Condition: Sendable, Equatable {
         public let test: PolicyTest
+        /// In lower case: names of keys ignore case.
         public let key: String
         public let values: [String]
+        /// The key as it was written, for messages.
+        public let name: String
     }
 
     /// Only with this version do `${…}` variables count. Source: "IAM JSON policy elements: Version".
     public let usesVariables: Bool
     public let statements: [Statement]
+
+    /// A document that says nothing, and so allows nothing.
+    public static let none = PolicyDocument(usesVariables: true, statements: [])
+
+    private init(usesVariables: Bool, statements: [Statement]) {
+        self.usesVariables = usesVariables
+        self.statements = statements
+    }
 
     /// The largest document that any service of ours takes (S3's bucket policies).
     public static let maxBytes = 20 * 1024
@@ -105,9 +122,7 @@ public struct PolicyDocument: Sendable, Equatable {
                 throw malformed("\(place): the action \"\(action)\" is not of the form service:Name")
             }
         }
-        guard let resources = try selection(json, "Resource", place) else {
-            throw malformed("\(place) must contain Resource or NotResource")
-        }
+        let resources = try resources(json, attachment, place)
         for resource in resources.patterns where resource != "*" && !resource.hasPrefix("arn:") && !resource.hasPrefix("*") {
             throw malformed("\(place): the resource \"\(resource)\" is neither an ARN nor *")
         }
@@ -115,12 +130,22 @@ public struct PolicyDocument: Sendable, Equatable {
         switch attachment {
         case .identity:
             guard principals == nil else { throw malformed("\(place): a policy of a user or group cannot name principals") }
-        case .resource:
+        case .resource, .trust:
             guard principals != nil else { throw malformed("\(place) must contain Principal or NotPrincipal") }
         }
         return Statement(
             sid: json["Sid"]?.text, effect: effect, principals: principals, actions: actions, resources: resources,
             conditions: try conditions(json["Condition"], place))
+    }
+
+    private static func resources(_ json: JSONValue, _ attachment: Attachment, _ place: String) throws(CloudError) -> Selection {
+        let named = try selection(json, "Resource", place)
+        if attachment == .trust {
+            guard named == nil else { throw malformed("\(place): a trust policy cannot name resources") }
+            return Selection(patterns: ["*"], isInverted: false)
+        }
+        guard let named else { throw malformed("\(place) must contain Resource or NotResource") }
+        return named
     }
 
     private static func selection(_ json: JSONValue, _ name: String, _ place: String) throws(CloudError) -> Selection? {
@@ -148,21 +173,29 @@ public struct PolicyDocument: Sendable, Equatable {
         let isInverted = json["NotPrincipal"] != nil
         guard let value = json["Principal"] ?? json["NotPrincipal"] else { return nil }
         guard json["Principal"] == nil || !isInverted else { throw malformed("\(place) cannot contain both Principal and NotPrincipal") }
-        if value.text == "*" { return Principals(anyone: true, accounts: [], canonicalUsers: [], isInverted: isInverted) }
+        if value.text == "*" {
+            return Principals(anyone: true, accounts: [], canonicalUsers: [], federated: [], services: [], isInverted: isInverted)
+        }
         guard let members = value.members, !members.isEmpty else { throw malformed("\(place): Principal must be \"*\" or an object") }
         var accounts: [String] = []
         var canonical: [String] = []
+        var federated: [String] = []
+        var services: [String] = []
         for member in members {
             switch member.name {
             case "AWS": accounts = try strings(member.value, "\(place): Principal")
             case "CanonicalUser": canonical = try strings(member.value, "\(place): Principal")
+            case "Federated": federated = try strings(member.value, "\(place): Principal")
+            case "Service": services = try strings(member.value, "\(place): Principal")
             default: throw malformed("\(place): principals of the kind \(member.name) are not known")
             }
         }
         for account in accounts where account != "*" && !account.hasPrefix("arn:") && !(account.utf8.count == 12 && Int(account) != nil) {
             throw malformed("\(place): the principal \"\(account)\" is neither an ARN nor an account id")
         }
-        return Principals(anyone: accounts.contains("*"), accounts: accounts, canonicalUsers: canonical, isInverted: isInverted)
+        return Principals(
+            anyone: accounts.contains("*"), accounts: accounts, canonicalUsers: canonical, federated: federated, services: services,
+            isInverted: isInverted)
     }
 
     private static func conditions(_ json: JSONValue?, _ place: String) throws(CloudError) -> [Condition] {
@@ -184,7 +217,7 @@ public struct PolicyDocument: Sendable, Equatable {
                 for value in values where !test.understands(value) {
                     throw malformed("\(place): \(member.name) \(key.name): \"\(value)\" is not a value of this operator")
                 }
-                conditions.append(Condition(test: test, key: key.name.asciiLowercased, values: values))
+                conditions.append(Condition(test: test, key: key.name.asciiLowercased, values: values, name: key.name))
             }
         }
         return conditions

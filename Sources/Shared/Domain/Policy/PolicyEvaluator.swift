@@ -8,6 +8,8 @@ public struct PolicyContext: Sendable, Equatable, ExpressibleByDictionaryLiteral
     public init(dictionaryLiteral elements: (String, String)...) {
         self.init(Dictionary(elements.map { ($0.0, [$0.1]) }, uniquingKeysWith: { $0 + $1 }))
     }
+    /// The keys that have values, in lower case, sorted.
+    public var names: [String] { values.filter { !$0.value.isEmpty }.keys.sorted() }
     /// The values of a key; empty when it is missing.
     public subscript(key: String) -> [String] {
         get { values[key.asciiLowercased] ?? [] }
@@ -18,13 +20,26 @@ public struct PolicyContext: Sendable, Equatable, ExpressibleByDictionaryLiteral
 /// Who asks, as statements with principals see them.
 public struct PolicyPrincipal: Sendable, Equatable {
     public let accountID: String
+    /// Of a user, or of a session of a role.
     public let arn: String
     public let canonicalUserID: String?
+    /// Of a session: the role's.
+    public let roleARN: String?
+    /// The identity provider that says who it is.
+    public let federatedProvider: String?
+    /// A part of the cloud: `ec2.amazonaws.com`.
+    public let service: String?
 
-    public init(accountID: String, arn: String, canonicalUserID: String? = nil) {
+    public init(
+        accountID: String, arn: String, canonicalUserID: String? = nil, roleARN: String? = nil, federatedProvider: String? = nil,
+        service: String? = nil
+    ) {
         self.accountID = accountID
         self.arn = arn
         self.canonicalUserID = canonicalUserID
+        self.roleARN = roleARN
+        self.federatedProvider = federatedProvider
+        self.service = service
     }
 }
 
@@ -54,6 +69,27 @@ public enum PolicyDecision: Sendable, Equatable {
     case notMentioned
 }
 
+/// All policies that bear on one caller, whatever the resource says. What they allow is what each of the three kinds allows.
+public struct PolicyStack: Sendable, Equatable {
+    /// Of the user and its groups, or of the role.
+    public var identity: [PolicyDocument]
+    /// The most that the user or role may have; `nil`: no bound.
+    public var boundary: PolicyDocument?
+    /// The most that this session may have; `nil`: no bound.
+    public var session: [PolicyDocument]?
+
+    public init(identity: [PolicyDocument], boundary: PolicyDocument? = nil, session: [PolicyDocument]? = nil) {
+        self.identity = identity
+        self.boundary = boundary
+        self.session = session
+    }
+
+    /// Keys that any condition or variable asks for, in lower case.
+    public var contextKeys: Set<String> {
+        Set((identity + (boundary.map { [$0] } ?? []) + (session ?? [])).flatMap { $0.contextKeys.map(\.asciiLowercased) })
+    }
+}
+
 /// The one evaluator of the cloud (`ARCHITECTURE.md` §5). Source: IAM User Guide, "Policy evaluation logic".
 public enum PolicyEvaluator {
     /// Over all policies that apply: a Deny anywhere wins, else an Allow anywhere, else nothing is said.
@@ -66,6 +102,56 @@ public enum PolicyEvaluator {
             }
         }
         return decision
+    }
+
+    /// What the caller's own policies say together: each kind that is there must allow. Source: the same page, "Evaluating identity-based
+    /// policies with permissions boundaries" and "Session policies".
+    public static func evaluate(_ request: PolicyRequest, _ stack: PolicyStack) -> PolicyDecision {
+        let bounds = bounds(request, stack)
+        if bounds == .explicitlyDenied { return .explicitlyDenied }
+        let own = evaluate(request, stack.identity)
+        return own == .allowed && bounds != .allowed ? .notMentioned : own
+    }
+
+    /// The boundary and the session together; `.allowed` where there is neither.
+    private static func bounds(_ request: PolicyRequest, _ stack: PolicyStack) -> PolicyDecision {
+        let boundary = stack.boundary.map { evaluate(request, [$0]) } ?? .allowed
+        let session = stack.session.map { evaluate(request, $0) } ?? .allowed
+        if boundary == .explicitlyDenied || session == .explicitlyDenied { return .explicitlyDenied }
+        return boundary == .allowed && session == .allowed ? .allowed : .notMentioned
+    }
+
+    /// With a resource's policy, in the account that owns the resource or from another. Source: the same page, "Evaluating identity-based
+    /// policies with resource-based policies" and "Cross-account policy evaluation logic".
+    ///
+    /// Within the account either side may allow. What the resource gives to everybody, to the account or to the role is bounded by
+    /// boundary and session; what it gives to this very user or session by name is not.
+    public static func evaluate(
+        _ request: PolicyRequest, _ stack: PolicyStack, resourcePolicy: PolicyDocument?, isOwnAccount: Bool
+    ) -> PolicyDecision {
+        let own = evaluate(request, stack)
+        let theirs = resourcePolicy.map { evaluate(request, [$0]) } ?? .notMentioned
+        if own == .explicitlyDenied || theirs == .explicitlyDenied { return .explicitlyDenied }
+        guard isOwnAccount else { return own == .allowed && theirs == .allowed ? .allowed : .notMentioned }
+        if own == .allowed { return .allowed }
+        guard theirs == .allowed, let resourcePolicy else { return .notMentioned }
+        if bounds(request, stack) == .allowed { return .allowed }
+        return allowsByName(request, resourcePolicy) ? .allowed : .notMentioned
+    }
+
+    /// Whether the policy gives it to this very user or session, by its ARN.
+    public static func allowsByName(_ request: PolicyRequest, _ policy: PolicyDocument) -> Bool {
+        guard let arn = request.principal?.arn else { return false }
+        return policy.statements.contains { statement in
+            guard statement.effect == .allow, let principals = statement.principals, !principals.isInverted else { return false }
+            return principals.accounts.contains(arn) && applies(statement, request, usesVariables: policy.usesVariables)
+        }
+    }
+
+    /// The statements of a policy that match, by position: what a simulation tells.
+    public static func matches(_ request: PolicyRequest, _ policy: PolicyDocument) -> [(index: Int, effect: PolicyDocument.Effect)] {
+        policy.statements.enumerated().filter { applies($0.element, request, usesVariables: policy.usesVariables) }
+            .map { ($0.offset, $0.element.effect) }
     }
 
     private static func applies(_ statement: PolicyDocument.Statement, _ request: PolicyRequest, usesVariables: Bool) -> Bool {
@@ -95,9 +181,13 @@ public enum PolicyEvaluator {
         if list.anyone { return true }
         guard let principal else { return false }
         if let id = principal.canonicalUserID, list.canonicalUsers.contains(id) { return true }
+        // Whom a provider or a part of the cloud vouches for is of no account yet.
+        if let provider = principal.federatedProvider { return list.federated.contains(provider) || list.federated.contains("*") }
+        if let service = principal.service { return list.services.contains(service) }
         // An account, written either way, stands for everybody in it.
         return list.accounts.contains { name in
             name == principal.accountID || name == "arn:aws:iam::\(principal.accountID):root" || name == principal.arn
+                || name == principal.roleARN
         }
     }
 }

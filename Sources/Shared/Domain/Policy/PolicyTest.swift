@@ -45,11 +45,12 @@ public struct PolicyTest: Sendable, Equatable {
     func understands(_ value: String) -> Bool {
         if value.contains("${") { return true }
         switch comparison {
-        case .numeric: return Double(value) != nil
+        case .numeric: return Self.number(value) != nil
         case .date: return Self.moment(value) != nil
         case .boolean, .null: return ["true", "false"].contains(value.asciiLowercased)
         case .ipAddress: return AddressRange(value) != nil
-        case .stringEquals, .stringEqualsIgnoreCase, .stringLike, .binary, .arnLike: return true
+        case .binary: return Self.isBase64(value)
+        case .stringEquals, .stringEqualsIgnoreCase, .stringLike, .arnLike: return true
         }
     }
 
@@ -96,7 +97,7 @@ public struct PolicyTest: Sendable, Equatable {
         case .stringEqualsIgnoreCase: return text.lowercased() == actual.lowercased()
         case .boolean: return text.asciiLowercased == actual.asciiLowercased
         case .numeric(let order):
-            guard let left = Double(actual), let right = Double(text) else { return false }
+            guard let left = Self.number(actual), let right = Self.number(text) else { return false }
             return Self.compare(left, order, right)
         case .date(let order):
             guard let left = Self.moment(actual), let right = Self.moment(text) else { return false }
@@ -116,6 +117,22 @@ public struct PolicyTest: Sendable, Equatable {
         case .greater: left > right
         case .greaterOrEqual: left >= right
         }
+    }
+
+    /// A decimal number; Swift would take `nan`, `inf` and hexadecimal too.
+    private static func number(_ text: String) -> Double? {
+        guard text.utf8.allSatisfy({ ($0 >= 0x30 && $0 <= 0x39) || "+-.eE".utf8.contains($0) }) else { return nil }
+        return Double(text)
+    }
+
+    private static func isBase64(_ text: String) -> Bool {
+        let data = text.utf8.prefix { $0 != UInt8(ascii: "=") }
+        let padding = text.utf8.count - data.count
+        return text.utf8.count % 4 == 0 && padding <= 2 && text.utf8.suffix(padding).allSatisfy { $0 == UInt8(ascii: "=") }
+            && data.allSatisfy { byte in
+                let lower = byte.asciiLowercased
+                return (lower >= 0x61 && lower <= 0x7a) || (byte >= 0x30 && byte <= 0x39) || byte == 0x2b || byte == 0x2f
+            }
     }
 
     /// ISO 8601, or seconds since 1970.

@@ -7,6 +7,19 @@ public import Wire
 public enum IAM {
     public static let service: ServiceDefinition = {
         var operations: [Operation] = []
+        appendAccessKeys(to: &operations)
+        appendAccountSettings(to: &operations)
+        appendAccounts(to: &operations)
+        appendGroups(to: &operations)
+        appendInlinePolicies(to: &operations)
+        appendInstanceProfiles(to: &operations)
+        appendLoginProfiles(to: &operations)
+        appendManagedPolicies(to: &operations)
+        appendOIDCProviders(to: &operations)
+        appendPolicyAttachments(to: &operations)
+        appendRoles(to: &operations)
+        appendSigningCertificates(to: &operations)
+        appendSimulation(to: &operations)
         appendUsers(to: &operations)
         return ServiceDefinition(
             name: "IAM", namespace: "https://iam.amazonaws.com/doc/2010-05-08/", audience: .external, operations: operations)
@@ -17,6 +30,19 @@ public enum IAM {
         _ operation: String, _ input: Value, _ handler: H, _ context: H.Context
     ) async throws(CloudError) -> Value {
         switch service.operations[operation]?.resource {
+        case "AccessKeys": return try await dispatchAccessKeys(operation, input, handler, context)
+        case "AccountSettings": return try await dispatchAccountSettings(operation, input, handler, context)
+        case "Accounts": return try await dispatchAccounts(operation, input, handler, context)
+        case "Groups": return try await dispatchGroups(operation, input, handler, context)
+        case "InlinePolicies": return try await dispatchInlinePolicies(operation, input, handler, context)
+        case "InstanceProfiles": return try await dispatchInstanceProfiles(operation, input, handler, context)
+        case "LoginProfiles": return try await dispatchLoginProfiles(operation, input, handler, context)
+        case "ManagedPolicies": return try await dispatchManagedPolicies(operation, input, handler, context)
+        case "OIDCProviders": return try await dispatchOIDCProviders(operation, input, handler, context)
+        case "PolicyAttachments": return try await dispatchPolicyAttachments(operation, input, handler, context)
+        case "Roles": return try await dispatchRoles(operation, input, handler, context)
+        case "SigningCertificates": return try await dispatchSigningCertificates(operation, input, handler, context)
+        case "Simulation": return try await dispatchSimulation(operation, input, handler, context)
         case "Users": return try await dispatchUsers(operation, input, handler, context)
         default: throw CloudError(.unknownAction(operation))
         }
@@ -25,4 +51,17 @@ public enum IAM {
 
 /// Everything that a controller of IAM has to implement: a missing action does not compile.
 public typealias IAMHandler =
-    IAMUsersActions
+    IAMAccessKeysActions
+    & IAMAccountSettingsActions
+    & IAMAccountsActions
+    & IAMGroupsActions
+    & IAMInlinePoliciesActions
+    & IAMInstanceProfilesActions
+    & IAMLoginProfilesActions
+    & IAMManagedPoliciesActions
+    & IAMOIDCProvidersActions
+    & IAMPolicyAttachmentsActions
+    & IAMRolesActions
+    & IAMSigningCertificatesActions
+    & IAMSimulationActions
+    & IAMUsersActions

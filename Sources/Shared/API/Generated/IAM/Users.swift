@@ -5,10 +5,30 @@ public import Wire
 
 public protocol IAMUsersActions: Sendable {
     associatedtype Context: Sendable
-    /// The user named, or the caller.
+    func createUser(
+        _ request: IAM.CreateUser, _ context: Context
+    ) async throws(CloudError) -> IAM.CreateUserResponse
     func getUser(
         _ request: IAM.GetUser, _ context: Context
     ) async throws(CloudError) -> IAM.GetUserResponse
+    func updateUser(
+        _ request: IAM.UpdateUser, _ context: Context
+    ) async throws(CloudError) -> IAM.UpdateUserResponse
+    func deleteUser(
+        _ request: IAM.DeleteUser, _ context: Context
+    ) async throws(CloudError) -> IAM.DeleteUserResponse
+    func listUsers(
+        _ request: IAM.ListUsers, _ context: Context
+    ) async throws(CloudError) -> IAM.ListUsersResponse
+    func tagUser(
+        _ request: IAM.TagUser, _ context: Context
+    ) async throws(CloudError) -> IAM.TagUserResponse
+    func untagUser(
+        _ request: IAM.UntagUser, _ context: Context
+    ) async throws(CloudError) -> IAM.UntagUserResponse
+    func listUserTags(
+        _ request: IAM.ListUserTags, _ context: Context
+    ) async throws(CloudError) -> IAM.ListUserTagsResponse
 }
 
 extension IAM {
@@ -16,23 +36,135 @@ extension IAM {
         _ operation: String, _ input: Value, _ handler: H, _ context: H.Context
     ) async throws(CloudError) -> Value {
         switch operation {
+        case "CreateUser":
+            let request = try IAM.CreateUser(input)
+            return try await handler.createUser(request, context).wireValue
         case "GetUser":
             let request = try IAM.GetUser(input)
             return try await handler.getUser(request, context).wireValue
+        case "UpdateUser":
+            let request = try IAM.UpdateUser(input)
+            return try await handler.updateUser(request, context).wireValue
+        case "DeleteUser":
+            let request = try IAM.DeleteUser(input)
+            return try await handler.deleteUser(request, context).wireValue
+        case "ListUsers":
+            let request = try IAM.ListUsers(input)
+            return try await handler.listUsers(request, context).wireValue
+        case "TagUser":
+            let request = try IAM.TagUser(input)
+            return try await handler.tagUser(request, context).wireValue
+        case "UntagUser":
+            let request = try IAM.UntagUser(input)
+            return try await handler.untagUser(request, context).wireValue
+        case "ListUserTags":
+            let request = try IAM.ListUserTags(input)
+            return try await handler.listUserTags(request, context).wireValue
         default: throw CloudError(.unknownAction(operation))
         }
     }
 
     static func appendUsers(to operations: inout [Operation]) {
+        operations.append(IAM.CreateUser.operation)
         operations.append(IAM.GetUser.operation)
+        operations.append(IAM.UpdateUser.operation)
+        operations.append(IAM.DeleteUser.operation)
+        operations.append(IAM.ListUsers.operation)
+        operations.append(IAM.TagUser.operation)
+        operations.append(IAM.UntagUser.operation)
+        operations.append(IAM.ListUserTags.operation)
     }
 }
 
 extension IAM {
-    /// The request of GetUser. The user named, or the caller.
+    /// The request of CreateUser.
+    public struct CreateUser: WireRequest {
+        public typealias Response = IAM.CreateUserResponse
+        public var path: String?
+        public var userName: String
+        public var permissionsBoundary: String?
+        public var tags: [IAM.Tag]
+
+        public init(
+            path: String? = nil,
+            userName: String,
+            permissionsBoundary: String? = nil,
+            tags: [IAM.Tag] = []
+        ) {
+            self.path = path
+            self.userName = userName
+            self.permissionsBoundary = permissionsBoundary
+            self.tags = tags
+        }
+
+        public init(_ value: Value) throws(CloudError) {
+            let fields = try value.fields()
+            self.path = try fields.textIfPresent("path")
+            self.userName = try fields.text("userName")
+            self.permissionsBoundary = try fields.textIfPresent("permissionsBoundary")
+            var tagsItems: [IAM.Tag] = []
+            for item in try fields.list("tags") { tagsItems.append(try IAM.Tag(item)) }
+            self.tags = tagsItems
+        }
+
+        public var wireValue: Value {
+            var fields = [String: Value](minimumCapacity: 4)
+            if let part = self.path { fields["path"] = .text(part) }
+            fields["userName"] = .text(self.userName)
+            if let part = self.permissionsBoundary { fields["permissionsBoundary"] = .text(part) }
+            fields["tags"] = .list(self.tags.map { $0.wireValue })
+            return .record(fields)
+        }
+
+        public static let shape: Shape = {
+            var shape = Shape("CreateUser", [])
+            shape.add("path", .string, min: 1, max: 512)
+            shape.add("userName", .string, required: true, min: 1, max: 64)
+            shape.add("permissionsBoundary", .string, min: 20, max: 2048)
+            shape.add("tags", .list(.record({ IAM.Tag.shape }), item: "member"), max: 50)
+            return shape
+        }()
+
+        public static let operation = Operation(
+            "CreateUser", iamAction: "iam:CreateUser", resource: "Users", input: CreateUser.shape, output: CreateUserResponse.shape,
+            errors: ["LimitExceeded", "EntityAlreadyExists", "NoSuchEntity", "InvalidInput", "ConcurrentModification", "ServiceFailure"])
+    }
+}
+
+extension IAM {
+    /// The reply of CreateUser.
+    public struct CreateUserResponse: WireRecord {
+        public var user: IAM.User?
+
+        public init(
+            user: IAM.User? = nil
+        ) {
+            self.user = user
+        }
+
+        public init(_ value: Value) throws(CloudError) {
+            let fields = try value.fields()
+            if let part = fields["user"] { self.user = try IAM.User(part) } else { self.user = nil }
+        }
+
+        public var wireValue: Value {
+            var fields = [String: Value](minimumCapacity: 1)
+            if let part = self.user { fields["user"] = part.wireValue }
+            return .record(fields)
+        }
+
+        public static let shape: Shape = {
+            var shape = Shape("CreateUserResponse", [])
+            shape.add("user", .record({ IAM.User.shape }), xml: "User")
+            return shape
+        }()
+    }
+}
+
+extension IAM {
+    /// The request of GetUser.
     public struct GetUser: WireRequest {
         public typealias Response = IAM.GetUserResponse
-        /// default: the caller
         public var userName: String?
 
         public init(
@@ -60,7 +192,7 @@ extension IAM {
 
         public static let operation = Operation(
             "GetUser", iamAction: "iam:GetUser", resource: "Users", input: GetUser.shape, output: GetUserResponse.shape,
-            since: "2010-05-08", errors: ["NoSuchEntity"])
+            errors: ["NoSuchEntity", "ServiceFailure"])
     }
 }
 
@@ -95,25 +227,527 @@ extension IAM {
 }
 
 extension IAM {
+    /// The request of UpdateUser.
+    public struct UpdateUser: WireRequest {
+        public typealias Response = IAM.UpdateUserResponse
+        public var userName: String
+        public var newPath: String?
+        public var newUserName: String?
+
+        public init(
+            userName: String,
+            newPath: String? = nil,
+            newUserName: String? = nil
+        ) {
+            self.userName = userName
+            self.newPath = newPath
+            self.newUserName = newUserName
+        }
+
+        public init(_ value: Value) throws(CloudError) {
+            let fields = try value.fields()
+            self.userName = try fields.text("userName")
+            self.newPath = try fields.textIfPresent("newPath")
+            self.newUserName = try fields.textIfPresent("newUserName")
+        }
+
+        public var wireValue: Value {
+            var fields = [String: Value](minimumCapacity: 3)
+            fields["userName"] = .text(self.userName)
+            if let part = self.newPath { fields["newPath"] = .text(part) }
+            if let part = self.newUserName { fields["newUserName"] = .text(part) }
+            return .record(fields)
+        }
+
+        public static let shape: Shape = {
+            var shape = Shape("UpdateUser", [])
+            shape.add("userName", .string, required: true, min: 1, max: 128)
+            shape.add("newPath", .string, min: 1, max: 512)
+            shape.add("newUserName", .string, min: 1, max: 64)
+            return shape
+        }()
+
+        public static let operation = Operation(
+            "UpdateUser", iamAction: "iam:UpdateUser", resource: "Users", input: UpdateUser.shape, output: UpdateUserResponse.shape,
+            errors: [
+                "NoSuchEntity", "LimitExceeded", "EntityAlreadyExists", "EntityTemporarilyUnmodifiable", "ConcurrentModification",
+                "ServiceFailure",
+            ])
+    }
+}
+
+extension IAM {
+    /// The reply of UpdateUser.
+    public struct UpdateUserResponse: WireRecord {
+
+        public init() {}
+
+        public init(_ value: Value) throws(CloudError) {
+            _ = try value.fields()
+        }
+
+        public var wireValue: Value {
+            .record([:])
+        }
+
+        public static let shape = Shape("UpdateUserResponse", [])
+    }
+}
+
+extension IAM {
+    /// The request of DeleteUser.
+    public struct DeleteUser: WireRequest {
+        public typealias Response = IAM.DeleteUserResponse
+        public var userName: String
+
+        public init(
+            userName: String
+        ) {
+            self.userName = userName
+        }
+
+        public init(_ value: Value) throws(CloudError) {
+            let fields = try value.fields()
+            self.userName = try fields.text("userName")
+        }
+
+        public var wireValue: Value {
+            var fields = [String: Value](minimumCapacity: 1)
+            fields["userName"] = .text(self.userName)
+            return .record(fields)
+        }
+
+        public static let shape: Shape = {
+            var shape = Shape("DeleteUser", [])
+            shape.add("userName", .string, required: true, min: 1, max: 128)
+            return shape
+        }()
+
+        public static let operation = Operation(
+            "DeleteUser", iamAction: "iam:DeleteUser", resource: "Users", input: DeleteUser.shape, output: DeleteUserResponse.shape,
+            errors: ["LimitExceeded", "NoSuchEntity", "DeleteConflict", "ConcurrentModification", "ServiceFailure"])
+    }
+}
+
+extension IAM {
+    /// The reply of DeleteUser.
+    public struct DeleteUserResponse: WireRecord {
+
+        public init() {}
+
+        public init(_ value: Value) throws(CloudError) {
+            _ = try value.fields()
+        }
+
+        public var wireValue: Value {
+            .record([:])
+        }
+
+        public static let shape = Shape("DeleteUserResponse", [])
+    }
+}
+
+extension IAM {
+    /// The request of ListUsers.
+    public struct ListUsers: WireRequest {
+        public typealias Response = IAM.ListUsersResponse
+        public var pathPrefix: String?
+        public var marker: String?
+        public var maxItems: Int?
+
+        public init(
+            pathPrefix: String? = nil,
+            marker: String? = nil,
+            maxItems: Int? = nil
+        ) {
+            self.pathPrefix = pathPrefix
+            self.marker = marker
+            self.maxItems = maxItems
+        }
+
+        public init(_ value: Value) throws(CloudError) {
+            let fields = try value.fields()
+            self.pathPrefix = try fields.textIfPresent("pathPrefix")
+            self.marker = try fields.textIfPresent("marker")
+            self.maxItems = try fields.integerIfPresent("maxItems")
+        }
+
+        public var wireValue: Value {
+            var fields = [String: Value](minimumCapacity: 3)
+            if let part = self.pathPrefix { fields["pathPrefix"] = .text(part) }
+            if let part = self.marker { fields["marker"] = .text(part) }
+            if let part = self.maxItems { fields["maxItems"] = .integer(part) }
+            return .record(fields)
+        }
+
+        public static let shape: Shape = {
+            var shape = Shape("ListUsers", [])
+            shape.add("pathPrefix", .string, min: 1, max: 512)
+            shape.add("marker", .string, min: 1, max: 320)
+            shape.add("maxItems", .integer, min: 1, max: 1000)
+            return shape
+        }()
+
+        public static let operation = Operation(
+            "ListUsers", iamAction: "iam:ListUsers", resource: "Users", input: ListUsers.shape, output: ListUsersResponse.shape,
+            errors: ["ServiceFailure"])
+    }
+}
+
+extension IAM {
+    /// The reply of ListUsers.
+    public struct ListUsersResponse: WireRecord {
+        public var users: [IAM.User]
+        public var isTruncated: Bool?
+        public var marker: String?
+
+        public init(
+            users: [IAM.User] = [],
+            isTruncated: Bool? = nil,
+            marker: String? = nil
+        ) {
+            self.users = users
+            self.isTruncated = isTruncated
+            self.marker = marker
+        }
+
+        public init(_ value: Value) throws(CloudError) {
+            let fields = try value.fields()
+            var usersItems: [IAM.User] = []
+            for item in try fields.list("users") { usersItems.append(try IAM.User(item)) }
+            self.users = usersItems
+            self.isTruncated = try fields.booleanIfPresent("isTruncated")
+            self.marker = try fields.textIfPresent("marker")
+        }
+
+        public var wireValue: Value {
+            var fields = [String: Value](minimumCapacity: 3)
+            fields["users"] = .list(self.users.map { $0.wireValue })
+            if let part = self.isTruncated { fields["isTruncated"] = .boolean(part) }
+            if let part = self.marker { fields["marker"] = .text(part) }
+            return .record(fields)
+        }
+
+        public static let shape: Shape = {
+            var shape = Shape("ListUsersResponse", [])
+            shape.add("users", .list(.record({ IAM.User.shape }), item: "member"), xml: "Users")
+            shape.add("isTruncated", .boolean, xml: "IsTruncated")
+            shape.add("marker", .string, xml: "Marker")
+            return shape
+        }()
+    }
+}
+
+extension IAM {
+    /// The request of TagUser.
+    public struct TagUser: WireRequest {
+        public typealias Response = IAM.TagUserResponse
+        public var userName: String
+        public var tags: [IAM.Tag]
+
+        public init(
+            userName: String,
+            tags: [IAM.Tag]
+        ) {
+            self.userName = userName
+            self.tags = tags
+        }
+
+        public init(_ value: Value) throws(CloudError) {
+            let fields = try value.fields()
+            self.userName = try fields.text("userName")
+            var tagsItems: [IAM.Tag] = []
+            for item in try fields.list("tags") { tagsItems.append(try IAM.Tag(item)) }
+            self.tags = tagsItems
+        }
+
+        public var wireValue: Value {
+            var fields = [String: Value](minimumCapacity: 2)
+            fields["userName"] = .text(self.userName)
+            fields["tags"] = .list(self.tags.map { $0.wireValue })
+            return .record(fields)
+        }
+
+        public static let shape: Shape = {
+            var shape = Shape("TagUser", [])
+            shape.add("userName", .string, required: true, min: 1, max: 128)
+            shape.add("tags", .list(.record({ IAM.Tag.shape }), item: "member"), required: true, max: 50)
+            return shape
+        }()
+
+        public static let operation = Operation(
+            "TagUser", iamAction: "iam:TagUser", resource: "Users", input: TagUser.shape, output: TagUserResponse.shape,
+            errors: ["NoSuchEntity", "LimitExceeded", "InvalidInput", "ConcurrentModification", "ServiceFailure"])
+    }
+}
+
+extension IAM {
+    /// The reply of TagUser.
+    public struct TagUserResponse: WireRecord {
+
+        public init() {}
+
+        public init(_ value: Value) throws(CloudError) {
+            _ = try value.fields()
+        }
+
+        public var wireValue: Value {
+            .record([:])
+        }
+
+        public static let shape = Shape("TagUserResponse", [])
+    }
+}
+
+extension IAM {
+    /// The request of UntagUser.
+    public struct UntagUser: WireRequest {
+        public typealias Response = IAM.UntagUserResponse
+        public var userName: String
+        public var tagKeys: [String]
+
+        public init(
+            userName: String,
+            tagKeys: [String]
+        ) {
+            self.userName = userName
+            self.tagKeys = tagKeys
+        }
+
+        public init(_ value: Value) throws(CloudError) {
+            let fields = try value.fields()
+            self.userName = try fields.text("userName")
+            self.tagKeys = try fields.texts("tagKeys")
+        }
+
+        public var wireValue: Value {
+            var fields = [String: Value](minimumCapacity: 2)
+            fields["userName"] = .text(self.userName)
+            fields["tagKeys"] = .texts(self.tagKeys)
+            return .record(fields)
+        }
+
+        public static let shape: Shape = {
+            var shape = Shape("UntagUser", [])
+            shape.add("userName", .string, required: true, min: 1, max: 128)
+            shape.add("tagKeys", .list(.string, item: "member"), required: true, max: 50)
+            return shape
+        }()
+
+        public static let operation = Operation(
+            "UntagUser", iamAction: "iam:UntagUser", resource: "Users", input: UntagUser.shape, output: UntagUserResponse.shape,
+            errors: ["NoSuchEntity", "ConcurrentModification", "ServiceFailure"])
+    }
+}
+
+extension IAM {
+    /// The reply of UntagUser.
+    public struct UntagUserResponse: WireRecord {
+
+        public init() {}
+
+        public init(_ value: Value) throws(CloudError) {
+            _ = try value.fields()
+        }
+
+        public var wireValue: Value {
+            .record([:])
+        }
+
+        public static let shape = Shape("UntagUserResponse", [])
+    }
+}
+
+extension IAM {
+    /// The request of ListUserTags.
+    public struct ListUserTags: WireRequest {
+        public typealias Response = IAM.ListUserTagsResponse
+        public var userName: String
+        public var marker: String?
+        public var maxItems: Int?
+
+        public init(
+            userName: String,
+            marker: String? = nil,
+            maxItems: Int? = nil
+        ) {
+            self.userName = userName
+            self.marker = marker
+            self.maxItems = maxItems
+        }
+
+        public init(_ value: Value) throws(CloudError) {
+            let fields = try value.fields()
+            self.userName = try fields.text("userName")
+            self.marker = try fields.textIfPresent("marker")
+            self.maxItems = try fields.integerIfPresent("maxItems")
+        }
+
+        public var wireValue: Value {
+            var fields = [String: Value](minimumCapacity: 3)
+            fields["userName"] = .text(self.userName)
+            if let part = self.marker { fields["marker"] = .text(part) }
+            if let part = self.maxItems { fields["maxItems"] = .integer(part) }
+            return .record(fields)
+        }
+
+        public static let shape: Shape = {
+            var shape = Shape("ListUserTags", [])
+            shape.add("userName", .string, required: true, min: 1, max: 128)
+            shape.add("marker", .string, min: 1, max: 320)
+            shape.add("maxItems", .integer, min: 1, max: 1000)
+            return shape
+        }()
+
+        public static let operation = Operation(
+            "ListUserTags", iamAction: "iam:ListUserTags", resource: "Users", input: ListUserTags.shape, output: ListUserTagsResponse.shape,
+            errors: ["NoSuchEntity", "ServiceFailure"])
+    }
+}
+
+extension IAM {
+    /// The reply of ListUserTags.
+    public struct ListUserTagsResponse: WireRecord {
+        public var tags: [IAM.Tag]
+        public var isTruncated: Bool?
+        public var marker: String?
+
+        public init(
+            tags: [IAM.Tag] = [],
+            isTruncated: Bool? = nil,
+            marker: String? = nil
+        ) {
+            self.tags = tags
+            self.isTruncated = isTruncated
+            self.marker = marker
+        }
+
+        public init(_ value: Value) throws(CloudError) {
+            let fields = try value.fields()
+            var tagsItems: [IAM.Tag] = []
+            for item in try fields.list("tags") { tagsItems.append(try IAM.Tag(item)) }
+            self.tags = tagsItems
+            self.isTruncated = try fields.booleanIfPresent("isTruncated")
+            self.marker = try fields.textIfPresent("marker")
+        }
+
+        public var wireValue: Value {
+            var fields = [String: Value](minimumCapacity: 3)
+            fields["tags"] = .list(self.tags.map { $0.wireValue })
+            if let part = self.isTruncated { fields["isTruncated"] = .boolean(part) }
+            if let part = self.marker { fields["marker"] = .text(part) }
+            return .record(fields)
+        }
+
+        public static let shape: Shape = {
+            var shape = Shape("ListUserTagsResponse", [])
+            shape.add("tags", .list(.record({ IAM.Tag.shape }), item: "member"), xml: "Tags")
+            shape.add("isTruncated", .boolean, xml: "IsTruncated")
+            shape.add("marker", .string, xml: "Marker")
+            return shape
+        }()
+    }
+}
+
+extension IAM {
+    public struct Tag: WireRecord {
+        public var key: String
+        public var value: String
+
+        public init(
+            key: String,
+            value: String
+        ) {
+            self.key = key
+            self.value = value
+        }
+
+        public init(_ value: Value) throws(CloudError) {
+            let fields = try value.fields()
+            self.key = try fields.text("key")
+            self.value = try fields.text("value")
+        }
+
+        public var wireValue: Value {
+            var fields = [String: Value](minimumCapacity: 2)
+            fields["key"] = .text(self.key)
+            fields["value"] = .text(self.value)
+            return .record(fields)
+        }
+
+        public static let shape: Shape = {
+            var shape = Shape("Tag", [])
+            shape.add("key", .string, xml: "Key", required: true, min: 1, max: 128)
+            shape.add("value", .string, xml: "Value", required: true, max: 256)
+            return shape
+        }()
+    }
+}
+
+extension IAM {
+    public struct AttachedPermissionsBoundary: WireRecord {
+        public var permissionsBoundaryType: String?
+        public var permissionsBoundaryArn: String?
+
+        public init(
+            permissionsBoundaryType: String? = nil,
+            permissionsBoundaryArn: String? = nil
+        ) {
+            self.permissionsBoundaryType = permissionsBoundaryType
+            self.permissionsBoundaryArn = permissionsBoundaryArn
+        }
+
+        public init(_ value: Value) throws(CloudError) {
+            let fields = try value.fields()
+            self.permissionsBoundaryType = try fields.textIfPresent("permissionsBoundaryType")
+            self.permissionsBoundaryArn = try fields.textIfPresent("permissionsBoundaryArn")
+        }
+
+        public var wireValue: Value {
+            var fields = [String: Value](minimumCapacity: 2)
+            if let part = self.permissionsBoundaryType { fields["permissionsBoundaryType"] = .text(part) }
+            if let part = self.permissionsBoundaryArn { fields["permissionsBoundaryArn"] = .text(part) }
+            return .record(fields)
+        }
+
+        public static let shape: Shape = {
+            var shape = Shape("AttachedPermissionsBoundary", [])
+            shape.add("permissionsBoundaryType", .string, xml: "PermissionsBoundaryType")
+            shape.add("permissionsBoundaryArn", .string, xml: "PermissionsBoundaryArn")
+            return shape
+        }()
+    }
+}
+
+extension IAM {
     public struct User: WireRecord {
         public var path: String?
         public var userName: String?
         public var userId: String?
         public var arn: String?
         public var createDate: Timestamp?
+        public var passwordLastUsed: Timestamp?
+        public var permissionsBoundary: IAM.AttachedPermissionsBoundary?
+        public var tags: [IAM.Tag]
 
         public init(
             path: String? = nil,
             userName: String? = nil,
             userId: String? = nil,
             arn: String? = nil,
-            createDate: Timestamp? = nil
+            createDate: Timestamp? = nil,
+            passwordLastUsed: Timestamp? = nil,
+            permissionsBoundary: IAM.AttachedPermissionsBoundary? = nil,
+            tags: [IAM.Tag] = []
         ) {
             self.path = path
             self.userName = userName
             self.userId = userId
             self.arn = arn
             self.createDate = createDate
+            self.passwordLastUsed = passwordLastUsed
+            self.permissionsBoundary = permissionsBoundary
+            self.tags = tags
         }
 
         public init(_ value: Value) throws(CloudError) {
@@ -123,15 +757,27 @@ extension IAM {
             self.userId = try fields.textIfPresent("userId")
             self.arn = try fields.textIfPresent("arn")
             self.createDate = try fields.timestampIfPresent("createDate")
+            self.passwordLastUsed = try fields.timestampIfPresent("passwordLastUsed")
+            if let part = fields["permissionsBoundary"] {
+                self.permissionsBoundary = try IAM.AttachedPermissionsBoundary(part)
+            } else {
+                self.permissionsBoundary = nil
+            }
+            var tagsItems: [IAM.Tag] = []
+            for item in try fields.list("tags") { tagsItems.append(try IAM.Tag(item)) }
+            self.tags = tagsItems
         }
 
         public var wireValue: Value {
-            var fields = [String: Value](minimumCapacity: 5)
+            var fields = [String: Value](minimumCapacity: 8)
             if let part = self.path { fields["path"] = .text(part) }
             if let part = self.userName { fields["userName"] = .text(part) }
             if let part = self.userId { fields["userId"] = .text(part) }
             if let part = self.arn { fields["arn"] = .text(part) }
             if let part = self.createDate { fields["createDate"] = .timestamp(part) }
+            if let part = self.passwordLastUsed { fields["passwordLastUsed"] = .timestamp(part) }
+            if let part = self.permissionsBoundary { fields["permissionsBoundary"] = part.wireValue }
+            fields["tags"] = .list(self.tags.map { $0.wireValue })
             return .record(fields)
         }
 
@@ -142,6 +788,9 @@ extension IAM {
             shape.add("userId", .string, xml: "UserId")
             shape.add("arn", .string, xml: "Arn")
             shape.add("createDate", .timestamp, xml: "CreateDate")
+            shape.add("passwordLastUsed", .timestamp, xml: "PasswordLastUsed")
+            shape.add("permissionsBoundary", .record({ IAM.AttachedPermissionsBoundary.shape }), xml: "PermissionsBoundary")
+            shape.add("tags", .list(.record({ IAM.Tag.shape }), item: "member"), xml: "Tags")
             return shape
         }()
     }

@@ -8,6 +8,7 @@ public enum STS {
     public static let service: ServiceDefinition = {
         var operations: [Operation] = []
         appendIdentity(to: &operations)
+        appendTokens(to: &operations)
         return ServiceDefinition(
             name: "STS", namespace: "https://sts.amazonaws.com/doc/2011-06-15/", audience: .external, operations: operations)
     }()
@@ -18,6 +19,7 @@ public enum STS {
     ) async throws(CloudError) -> Value {
         switch service.operations[operation]?.resource {
         case "Identity": return try await dispatchIdentity(operation, input, handler, context)
+        case "Tokens": return try await dispatchTokens(operation, input, handler, context)
         default: throw CloudError(.unknownAction(operation))
         }
     }
@@ -26,3 +28,4 @@ public enum STS {
 /// Everything that a controller of STS has to implement: a missing action does not compile.
 public typealias STSHandler =
     STSIdentityActions
+    & STSTokensActions
