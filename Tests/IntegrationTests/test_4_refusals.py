@@ -17,7 +17,7 @@ def test_unknown_and_malformed_ids(ec2):
 
 
 def test_unknown_action_is_named(ec2):
-    assert error_code(ec2.describe_vpn_gateways) == ("InvalidAction", 400)
+    assert error_code(ec2.describe_trunk_interface_associations) == ("InvalidAction", 400)
 
 
 def test_run_with_wrong_parameters(ec2):

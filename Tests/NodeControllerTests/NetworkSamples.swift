@@ -53,7 +53,7 @@ enum NetworkSample {
         a.subnetId = "subnet-0000000a"
         b.subnetId = "subnet-0000000b"
         let open = instance("c", "10.1.0.13", groups: ["sg-0000000a", "sg-0000000c"])
-        var state = state(
+        var sample = state(
             [a, b, open],
             [
                 NC.GroupState(
@@ -65,7 +65,7 @@ enum NetworkSample {
                 NC.GroupState(groupId: "sg-0000000b", members: ["10.1.64.12"], rules: [], egressLimited: true),
                 NC.GroupState(groupId: "sg-0000000c", members: ["10.1.0.13"], rules: []),
             ])
-        state.subnets = [
+        sample.subnets = [
             NC.SubnetState(
                 subnetId: "subnet-0000000a", members: ["10.1.0.11", "10.1.9.9"], entriesLimited: true,
                 entries: [
@@ -79,6 +79,6 @@ enum NetworkSample {
                 ]),
             NC.SubnetState(subnetId: "subnet-0000000b", members: ["10.1.64.12"], routesLimited: true),
         ]
-        return state
+        return sample
     }()
 }
