@@ -53,6 +53,7 @@ class Tmpfs:
 
     def __exit__(self, *_):
         subprocess.run(["umount", "-l", self.folder])
+        os.rmdir(self.folder)
 
 
 def small_disk():

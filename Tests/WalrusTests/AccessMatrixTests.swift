@@ -140,19 +140,22 @@ import Testing
                                 let object = ObjectRecord(
                                     key: try ObjectKey(Array("k".utf8)), size: 0, etag: "", modified: Timestamp(milliseconds: 0),
                                     account: objectOwner, acl: acl(grants, owner: objectOwner),
-                                    attributes: ObjectAttributes(tags: tagged ? [("open", "yes")] : []), checksum: nil, content: .inline([]))
+                                    attributes: ObjectAttributes(tags: tagged ? [("open", "yes")] : []), checksum: nil, content: .inline([])
+                                )
                                 for who in Who.allCases {
                                     for own in Own.allCases where own == .allows || who == .ownerUser || who == .otherUser {
                                         let r = requester(who, own)
                                         for action in Action.allCases {
                                             let want = expected(
-                                                who, own, policy, grants, block, action, ownership, objectOwner: objectOwner, tagged: tagged)
+                                                who, own, policy, grants, block, action, ownership, objectOwner: objectOwner, tagged: tagged
+                                            )
                                             let got = ask(action, r, bucket, object)
                                             asked += 1
                                             allowed += got ? 1 : 0
                                             #expect(
                                                 got == want,
-                                                "\(who) \(own) \(policy) \(grants) \(block) \(action) \(ownership) \(objectOwner) \(tagged)")
+                                                "\(who) \(own) \(policy) \(grants) \(block) \(action) \(ownership) \(objectOwner) \(tagged)"
+                                            )
                                         }
                                     }
                                 }

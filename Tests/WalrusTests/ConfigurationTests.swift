@@ -76,8 +76,11 @@ import Workflow
         try await TestWalrus.run { w in
             let (alice, bob) = (RawS3(w, w.alice), RawS3(w, w.bob))
             _ = try await alice("PUT", "/bbb", headers: [("x-amz-object-ownership", "BucketOwnerEnforced")])
-            #expect(try await alice("PUT", "/bbb", [("acl", "")], headers: [("x-amz-acl", "public-read")]).code == "AccessControlListNotSupported")
-            #expect(try await alice("PUT", "/bbb/k", headers: [("x-amz-acl", "private")], text: "x").code == "AccessControlListNotSupported")
+            #expect(
+                try await alice("PUT", "/bbb", [("acl", "")], headers: [("x-amz-acl", "public-read")]).code
+                    == "AccessControlListNotSupported")
+            #expect(
+                try await alice("PUT", "/bbb/k", headers: [("x-amz-acl", "private")], text: "x").code == "AccessControlListNotSupported")
             _ = try await alice("PUT", "/bbb", [("policy", "")], text: policy("s3:*"))
             #expect(try await bob("PUT", "/bbb/bobs", text: "x").status == 200)
             let acl = try await alice("GET", "/bbb/bobs", [("acl", "")])
@@ -96,7 +99,8 @@ import Workflow
                 "<PublicAccessBlockConfiguration>\(flags.map { "<\($0)>true</\($0)>" }.joined())</PublicAccessBlockConfiguration>"
             }
             #expect(try await alice("GET", "/www", [("publicAccessBlock", "")]).code == "NoSuchPublicAccessBlockConfiguration")
-            _ = try await alice("PUT", "/www", [("publicAccessBlock", "")], text: block("BlockPublicAcls", "BlockPublicPolicy", "RestrictPublicBuckets"))
+            _ = try await alice(
+                "PUT", "/www", [("publicAccessBlock", "")], text: block("BlockPublicAcls", "BlockPublicPolicy", "RestrictPublicBuckets"))
             #expect(try await alice("PUT", "/www/p", headers: [("x-amz-acl", "public-read")], text: "x").code == "AccessDenied")
             #expect(try await alice("PUT", "/www", [("policy", "")], text: open).code == "AccessDenied")
             #expect(try await bob("PUT", "/www/k", text: "x").status == 403)
@@ -109,7 +113,10 @@ import Workflow
         try await TestWalrus.run { w in
             let alice = RawS3(w, w.alice)
             _ = try await alice("PUT", "/bbb")
-            let ask = [("Origin", "https://app.example"), ("Access-Control-Request-Method", "PUT"), ("Access-Control-Request-Headers", "X-Amz-Date")]
+            let ask = [
+                ("Origin", "https://app.example"), ("Access-Control-Request-Method", "PUT"),
+                ("Access-Control-Request-Headers", "X-Amz-Date"),
+            ]
             #expect(try await anonymous(w, "OPTIONS", "/bbb/k", headers: ask).status == 403)
             let rules = """
                 <CORSConfiguration><CORSRule><AllowedOrigin>https://*.example</AllowedOrigin><AllowedMethod>PUT</AllowedMethod>
@@ -223,13 +230,16 @@ import Workflow
         var logger = Logger(label: "hook")
         logger.logLevel = .critical
         let hook = HTTPServer(
-            address: "127.0.0.1", port: 0, tls: nil, limits: HTTPLimits(), runtime: DaemonRuntime(name: "hook", logger: logger), name: "hook"
+            address: "127.0.0.1", port: 0, tls: nil, limits: HTTPLimits(), runtime: DaemonRuntime(name: "hook", logger: logger),
+            name: "hook"
         ) { request in
             let body = (try? await request.body.collect(upTo: 1 << 20)) ?? []
             if refusals.withLock({ left in
                 left -= 1
                 return left >= 0
-            }) { return HTTPReply(status: 500) }
+            }) {
+                return HTTPReply(status: 500)
+            }
             received.withLock { $0.append(String(decoding: body, as: UTF8.self)) }
             return HTTPReply(status: 200)
         }
@@ -256,14 +266,17 @@ import Workflow
                 #expect(try await alice("PUT", "/bbb", [("notification", "")], text: notification(arn)).status == 200)
                 let logging = "<LoggingEnabled><TargetBucket>logs</TargetBucket><TargetPrefix>l/</TargetPrefix></LoggingEnabled>"
                 #expect(
-                    try await alice("PUT", "/bbb", [("logging", "")], text: "<BucketLoggingStatus>\(logging)</BucketLoggingStatus>").status == 200)
+                    try await alice("PUT", "/bbb", [("logging", "")], text: "<BucketLoggingStatus>\(logging)</BucketLoggingStatus>").status
+                        == 200)
                 _ = try await alice("PUT", "/bbb/in/a", text: "x")
                 _ = try await alice("PUT", "/bbb/out/a", text: "x")
                 _ = try await alice("DELETE", "/bbb/in/a")
                 for _ in 0..<300 where received.withLock({ $0.count }) < 2 { try await SystemClock().sleep(milliseconds: 100) }
                 let events = received.withLock { $0 }
                 #expect(events.count == 2, "\(events)")
-                #expect(events.contains { $0.contains("\"ObjectCreated:Put\"") && $0.contains("\"key\":\"in/a\"") && $0.contains("\"size\":1") })
+                #expect(
+                    events.contains { $0.contains("\"ObjectCreated:Put\"") && $0.contains("\"key\":\"in/a\"") && $0.contains("\"size\":1") }
+                )
                 #expect(events.contains { $0.contains("\"ObjectRemoved:Delete\"") })
 
                 var logs: [XMLElement] = []
@@ -288,7 +301,8 @@ import Workflow
             let alice = RawS3(w, w.alice)
             _ = try await alice("PUT", "/bbb")
             for (key, text) in [("index.html", "home"), ("dir/index.html", "dir"), ("error.html", "sorry")] {
-                _ = try await alice("PUT", "/bbb/\(key)", headers: [("x-amz-acl", "public-read"), ("Content-Type", "text/html")], text: text)
+                _ = try await alice(
+                    "PUT", "/bbb/\(key)", headers: [("x-amz-acl", "public-read"), ("Content-Type", "text/html")], text: text)
             }
             _ = try await alice("PUT", "/bbb/secret", text: "x")
             let host = [("Host", "bbb.web.test")]

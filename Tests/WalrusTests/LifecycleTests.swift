@@ -31,7 +31,9 @@ import Workflow
                 == "InvalidArgument")
         let same = "<Rule><ID>a</ID><Prefix/><Status>Enabled</Status>\(expiration)</Rule>"
         #expect(code(same + same) == "InvalidArgument")
-        #expect(code("<Rule><ID>\(String(repeating: "a", count: 256))</ID><Prefix/><Status>Enabled</Status>\(expiration)</Rule>") == "InvalidArgument")
+        #expect(
+            code("<Rule><ID>\(String(repeating: "a", count: 256))</ID><Prefix/><Status>Enabled</Status>\(expiration)</Rule>")
+                == "InvalidArgument")
         let both = "<Prefix>a</Prefix><ObjectSizeLessThan>5</ObjectSizeLessThan>"
         #expect(code("<Rule><Filter>\(both)</Filter><Status>Enabled</Status>\(expiration)</Rule>") == "MalformedXML")
         #expect(code("<Rule><Filter><And>\(both)</And></Filter><Status>Enabled</Status>\(expiration)</Rule>") == nil)
@@ -56,7 +58,8 @@ import Workflow
         let calendar = LifecycleCalendar(day: LifecycleCalendar.realDay)
         let noon = try #require(Timestamp(iso8601: "2026-11-22T12:00:00Z"))
         #expect(calendar.due(noon, days: 1).iso8601 == "2026-11-24T00:00:00.000Z")
-        let said = try rules("<Rule><ID>my rule</ID><Prefix>a</Prefix><Status>Enabled</Status><Expiration><Days>1</Days></Expiration></Rule>")
+        let said = try rules(
+            "<Rule><ID>my rule</ID><Prefix>a</Prefix><Status>Enabled</Status><Expiration><Days>1</Days></Expiration></Rule>")
         let key = try ObjectKey(Array("abc".utf8))
         #expect(
             said.expirationHeader(key: key, size: 1, tags: [], modified: noon)

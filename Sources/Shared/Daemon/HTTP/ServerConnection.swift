@@ -184,13 +184,11 @@ struct ServerConnection: ServerChildChannel {
         var lengths: [String] = []
         var encodings: [String] = []
         var hosts = 0
-        var expect: String?
         for field in headers {
             switch field.name.utf8.count {
             case 14 where HTTPHeaderList.same(field.name, "content-length"): lengths.append(field.value)
             case 17 where HTTPHeaderList.same(field.name, "transfer-encoding"): encodings.append(field.value)
             case 4 where HTTPHeaderList.same(field.name, "host"): hosts += 1
-            case 6 where HTTPHeaderList.same(field.name, "expect"): expect = expect ?? field.value
             default: break
             }
         }
@@ -201,7 +199,7 @@ struct ServerConnection: ServerChildChannel {
         if encodings.count > 1 || (encodings.first.map { $0.lowercased() != "chunked" } ?? false) { return 501 }
         if !encodings.isEmpty && head.version == .http1_0 { return 400 }
         if hosts > 1 || (hosts == 0 && head.version != .http1_0) { return 400 }
-        if let expect, expect.lowercased() != "100-continue" { return 417 }
+        // Other expectations than `100-continue` are not met, and not refused either (RFC 9110 §10.1.1 leaves that open; S3 does so).
         let isProxyForm = !head.uri.hasPrefix("/") && head.uri.contains("://")
         if head.method == .CONNECT { return 405 }
         if !head.uri.hasPrefix("/") && !isProxyForm && !(head.method == .OPTIONS && head.uri == "*") { return 400 }

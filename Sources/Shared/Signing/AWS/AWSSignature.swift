@@ -149,7 +149,9 @@ public enum AWSSignature {
         var expires: Int?
         if let text = try only("X-Amz-Expires") {
             guard text.utf8.count <= 6, let seconds = Int(text), seconds >= 1, seconds <= longestExpiry, text.utf8.first != 0x2b else {
-                throw refusal(service, code, "X-Amz-Expires must be between 1 and \(longestExpiry) seconds")
+                // S3's documents say 400, RGW and ceph's s3-tests 403: a URL that was never valid is refused as one that is not any more.
+                let message = "X-Amz-Expires must be between 1 and \(longestExpiry) seconds"
+                throw service == .s3 ? CloudError(.named(code: code, status: 403), message) : refusal(service, code, message)
             }
             expires = seconds
         } else if service == .s3 {

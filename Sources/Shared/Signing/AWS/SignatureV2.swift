@@ -100,7 +100,7 @@ enum SignatureV2 {
         }
         let amzDate = request.first("x-amz-date")
         guard let dateText = amzDate ?? request.first("date"),
-            let date = Timestamp(httpDate: dateText) ?? Timestamp(basic: dateText) ?? Timestamp(iso8601: dateText)
+            let date = Timestamp(httpDate: dateText) ?? Timestamp(basic: dateText) ?? Timestamp(iso8601: dateText), date.milliseconds >= 0
         else {
             throw CloudError(
                 .named(code: "AccessDenied", status: 403), "AWS authentication requires a valid Date or x-amz-date header")

@@ -4,7 +4,8 @@ import Domain
 /// The rows of buckets. Each function is one statement or a few, inside the caller's transaction.
 enum BucketStore {
     private static let names = [
-        "id", "name", "account", "region", "created", "grants", "tags", "versioning", "lock_enabled", "lock_mode", "lock_days", "lock_years",
+        "id", "name", "account", "region", "created", "grants", "tags", "versioning", "lock_enabled", "lock_mode", "lock_days",
+        "lock_years",
         "config_version",
     ]
 

@@ -17,7 +17,8 @@ struct BucketEncryption: Sendable, Equatable {
         else { throw S3Failure.malformedXML("one Rule with an SSEAlgorithm is needed") }
         let key = standard.first("KMSMasterKeyID")?.text.trimmed ?? ""
         guard key.isEmpty || algorithm != .aes256 else {
-            throw S3Failure.invalidArgument("a KMSMasterKeyID is not applicable if the default sse algorithm is not aws:kms or aws:kms:dsse")
+            throw S3Failure.invalidArgument(
+                "a KMSMasterKeyID is not applicable if the default sse algorithm is not aws:kms or aws:kms:dsse")
         }
         self.algorithm = algorithm
         keyID = key.isEmpty ? nil : key

@@ -105,7 +105,9 @@ struct BucketPolicy: Sendable {
                 if condition.key == "aws:sourceip" {
                     // Nearly the whole Internet is no restriction.
                     return condition.values.allSatisfy { value in
-                        guard let slash = value.firstIndex(of: "/"), let bits = Int(value[value.index(after: slash)...]) else { return true }
+                        guard let slash = value.firstIndex(of: "/"), let bits = Int(value[value.index(after: slash)...]) else {
+                            return true
+                        }
                         return bits >= (value.utf8Contains(":") ? 32 : 8)
                     }
                 }
@@ -128,10 +130,12 @@ extension PolicyTest {
     /// The test of this name, as a policy would have it.
     fileprivate static func named(_ name: String) -> PolicyTest? {
         let json = JSONValue.object([
-            .init("Statement", .object([
-                .init("Effect", .string("Allow")), .init("Action", .string("s3:*")), .init("Resource", .string("*")),
-                .init("Condition", .object([.init(name, .object([.init("aws:SourceIp", .string("10.0.0.0/8"))]))])),
-            ]))
+            .init(
+                "Statement",
+                .object([
+                    .init("Effect", .string("Allow")), .init("Action", .string("s3:*")), .init("Resource", .string("*")),
+                    .init("Condition", .object([.init(name, .object([.init("aws:SourceIp", .string("10.0.0.0/8"))]))])),
+                ]))
         ])
         return try? PolicyDocument(json).statements.first?.conditions.first?.test
     }

@@ -31,7 +31,8 @@ struct CORSConfiguration: Sendable, Equatable {
     private static func rule(_ element: XMLElement) throws(CloudError) -> Rule {
         func texts(_ name: String) -> [String] { element.all(name).map(\.text.trimmed) }
         let rule = Rule(
-            id: element.first("ID")?.text, origins: texts("AllowedOrigin"), methods: texts("AllowedMethod"), headers: texts("AllowedHeader"),
+            id: element.first("ID")?.text, origins: texts("AllowedOrigin"), methods: texts("AllowedMethod"),
+            headers: texts("AllowedHeader"),
             exposed: texts("ExposeHeader"),
             maxAgeSeconds: try element.first("MaxAgeSeconds").map { age throws(CloudError) in
                 guard let n = Int(age.text.trimmed), n >= 0 else { throw S3Failure.malformedXML("MaxAgeSeconds") }
@@ -50,7 +51,8 @@ struct CORSConfiguration: Sendable, Equatable {
             throw S3Failure.invalidRequest("AllowedHeader \"\(header)\" can not have more than one wildcard.")
         }
         for header in rule.exposed where header.contains("*") {
-            throw S3Failure.invalidRequest("ExposeHeader \"\(header)\" contains wildcard. We currently do not support wildcard for ExposeHeader.")
+            throw S3Failure.invalidRequest(
+                "ExposeHeader \"\(header)\" contains wildcard. We currently do not support wildcard for ExposeHeader.")
         }
         return rule
     }

@@ -83,7 +83,8 @@ struct ConfigurationActions: Sendable {
     static func requireOwnerOnly(_ acl: AccessControlList, _ owner: String) throws(CloudError) {
         guard acl.grants.allSatisfy({ $0.grantee == .canonicalUser(owner) }) else {
             throw S3Failure.named(
-                "InvalidBucketAclWithObjectOwnership", 400, "Bucket cannot have ACLs set with ObjectOwnership's BucketOwnerEnforced setting")
+                "InvalidBucketAclWithObjectOwnership", 400, "Bucket cannot have ACLs set with ObjectOwnership's BucketOwnerEnforced setting"
+            )
         }
     }
 

@@ -32,7 +32,8 @@ enum ConfigurationStore {
     }
 
     private static func touch(_ t: Transaction, _ bucket: Int64) throws {
-        let changed = try t.execute("UPDATE walrus.buckets SET config_version = config_version + 1 WHERE id = $1", SQLValue(bucket)).affected
+        let changed = try t.execute("UPDATE walrus.buckets SET config_version = config_version + 1 WHERE id = $1", SQLValue(bucket))
+            .affected
         guard changed == 1 else { throw S3Failure.noSuchBucket("") }
     }
 

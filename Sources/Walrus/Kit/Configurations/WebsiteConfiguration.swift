@@ -43,7 +43,9 @@ struct WebsiteConfiguration: Sendable, Equatable {
         }
         var errorKey: String?
         if let error = root.first("ErrorDocument") {
-            guard let key = error.first("Key")?.text.trimmed, !key.isEmpty else { throw S3Failure.malformedXML("an ErrorDocument without Key") }
+            guard let key = error.first("Key")?.text.trimmed, !key.isEmpty else {
+                throw S3Failure.malformedXML("an ErrorDocument without Key")
+            }
             errorKey = key
         }
         let elements = root.first("RoutingRules")?.all("RoutingRule") ?? []
@@ -58,7 +60,8 @@ struct WebsiteConfiguration: Sendable, Equatable {
     private static func scheme(_ element: XMLElement) throws(CloudError) -> String? {
         guard let text = element.first("Protocol")?.text.trimmed else { return nil }
         guard text == "http" || text == "https" else {
-            throw S3Failure.invalidRequest("Invalid protocol, protocol can be http or https. If not defined the protocol will be selected automatically.")
+            throw S3Failure.invalidRequest(
+                "Invalid protocol, protocol can be http or https. If not defined the protocol will be selected automatically.")
         }
         return text
     }

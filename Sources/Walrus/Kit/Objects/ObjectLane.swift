@@ -5,11 +5,14 @@ import Synchronization
 /// The short ways to objects: what one statement can answer goes without a transaction around it, together with what others ask at the same
 /// time (`DatabasePool.query`, `DatabasePool.shared`). Everything that needs a second look takes the ordinary way.
 extension ObjectStore {
+    /// `OFFSET 0` keeps the object's part by itself, with the bucket's id as a given: a plan for a join, made while the table was empty,
+    /// looked for the key alone and went through the whole index once it was full.
     private static func lookup(withBytes: Bool) -> String {
         """
         SELECT b.id AS b_id, b.xmin::text AS b_revision, \(BucketStore.joined.replacing("b.id AS b_id, ", with: "")), \(describing), \
         \(withBytes ? "o.inline" : "NULL::bytea AS inline")
-        FROM walrus.buckets b LEFT JOIN walrus.objects o ON o.bucket = b.id AND o.key = $2 AND o.live WHERE b.name = $1
+        FROM walrus.buckets b LEFT JOIN LATERAL
+            (SELECT * FROM walrus.objects WHERE bucket = b.id AND key = $2 AND live OFFSET 0) o ON true WHERE b.name = $1
         """
     }
     private static let lookup = lookup(withBytes: false)

@@ -89,7 +89,8 @@ enum ObjectStore {
         let rows = try t.execute(
             """
             SELECT \(BucketStore.joined), \(describing), \(inline)
-            FROM walrus.buckets b LEFT JOIN walrus.objects o ON o.bucket = b.id AND o.key = $2 AND o.live WHERE b.name = $1
+            FROM walrus.buckets b LEFT JOIN LATERAL
+                (SELECT * FROM walrus.objects WHERE bucket = b.id AND key = $2 AND live OFFSET 0) o ON true WHERE b.name = $1
             """, .text(name), .bytes(key.bytes))
         guard let row = rows.first else { throw S3Failure.noSuchBucket(name) }
         let bucket = BucketStore.bucket(row, prefix: "b_")

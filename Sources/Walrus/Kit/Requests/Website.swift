@@ -84,7 +84,8 @@ struct Website: Sendable {
 
     private func exists(_ http: HTTPRequest, _ bucket: String, _ key: String, _ trace: RequestTrace) async -> Bool {
         let head = HTTPRequest(
-            id: http.id, method: "HEAD", target: http.target, headers: HTTPHeaderList(), remoteAddress: http.remoteAddress, isTLS: http.isTLS)
+            id: http.id, method: "HEAD", target: http.target, headers: HTTPHeaderList(), remoteAddress: http.remoteAddress,
+            isTLS: http.isTLS)
         do throws(CloudError) {
             _ = try await read(head, bucket, key, trace)
             return true

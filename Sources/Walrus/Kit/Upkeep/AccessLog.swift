@@ -8,7 +8,8 @@ import Workflow
 /// One line of an access log. Source: S3 User Guide, "Amazon S3 server access log format".
 enum AccessLogLine {
     static func make(
-        _ http: HTTPRequest, bucket: BucketRecord, bucketOwner: String, requester: String?, operation: String, key: [UInt8]?, reply: HTTPReply,
+        _ http: HTTPRequest, bucket: BucketRecord, bucketOwner: String, requester: String?, operation: String, key: [UInt8]?,
+        reply: HTTPReply,
         errorCode: String?, milliseconds: Int, at now: Timestamp
     ) -> String {
         let length = Self.length(reply)
@@ -55,12 +56,15 @@ enum AccessLogLine {
 
     /// `REST.GET.OBJECT`, from the request.
     static func operation(_ method: String, _ target: S3Target, _ query: S3Query?, _ name: String) -> String {
-        let sub = ["acl", "tagging", "versioning", "policy", "cors", "lifecycle", "logging", "notification", "website", "encryption",
-            "uploads", "versions", "location", "object-lock", "retention", "legal-hold", "delete"]
-            .first { query?.has($0) == true }
+        let sub = [
+            "acl", "tagging", "versioning", "policy", "cors", "lifecycle", "logging", "notification", "website", "encryption",
+            "uploads", "versions", "location", "object-lock", "retention", "legal-hold", "delete",
+        ]
+        .first { query?.has($0) == true }
         let resource =
             if let sub {
-                ["delete": "MULTI_OBJECT_DELETE", "lifecycle": "LIFECYCLE", "uploads": "UPLOADS"][sub] ?? sub.uppercased().replacing("-", with: "_")
+                ["delete": "MULTI_OBJECT_DELETE", "lifecycle": "LIFECYCLE", "uploads": "UPLOADS"][sub]
+                    ?? sub.uppercased().replacing("-", with: "_")
             } else if query?.has("uploadId") == true {
                 query?.has("partNumber") == true ? "PART" : "UPLOAD"
             } else if name == "CopyObject" {
@@ -132,7 +136,8 @@ struct AccessLogDelivery: Sendable {
                 report.changed += 1
             } catch {
                 // The next period's lines are tried anew; these are lost, as the log promises no more.
-                core.logger.warning("an access log was not delivered", metadata: ["bucket": "\(batch.bucket.name)", "error": "\(error.message)"])
+                core.logger.warning(
+                    "an access log was not delivered", metadata: ["bucket": "\(batch.bucket.name)", "error": "\(error.message)"])
             }
         }
         return report
@@ -144,12 +149,14 @@ struct AccessLogDelivery: Sendable {
         func piece(_ range: Range<Int>) -> String { String(text[range]) }
         let day = "\(piece(0..<4))-\(piece(5..<7))-\(piece(8..<10))"
         // By event time the clock in the name is midnight: the object holds what happened on that day.
-        let clock = batch.logging.partitioned && batch.logging.byEventTime
+        let clock =
+            batch.logging.partitioned && batch.logging.byEventTime
             ? "00-00-00" : "\(piece(11..<13))-\(piece(14..<16))-\(piece(17..<19))"
         let unique = Hex.encode(core.random.bytes(8)).uppercased()
         var folder = batch.logging.targetPrefix
         if batch.logging.partitioned {
-            folder += "\(batch.bucket.account)/\(batch.bucket.region)/\(batch.bucket.name)/\(piece(0..<4))/\(piece(5..<7))/\(piece(8..<10))/"
+            folder +=
+                "\(batch.bucket.account)/\(batch.bucket.region)/\(batch.bucket.name)/\(piece(0..<4))/\(piece(5..<7))/\(piece(8..<10))/"
         }
         return "\(folder)\(day)-\(clock)-\(unique)"
     }

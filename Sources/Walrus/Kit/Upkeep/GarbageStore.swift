@@ -74,7 +74,8 @@ enum GarbageStore {
     static func inlineObjects(_ t: Transaction, live: Bool, after: InlineObject?, limit: Int) throws -> [InlineObject] {
         let from = [SQLValue(after?.bucket ?? 0), .bytes(after?.key ?? []), .text(after?.version ?? ""), SQLValue(limit)]
         // A live row is alone with its key; an old one is told from others by its version.
-        let behind = live ? "live AND (bucket, key) > ($1, $2) AND $3::text IS NOT NULL" : "NOT live AND (bucket, key, version) > ($1, $2, $3)"
+        let behind =
+            live ? "live AND (bucket, key) > ($1, $2) AND $3::text IS NOT NULL" : "NOT live AND (bucket, key, version) > ($1, $2, $3)"
         return try t.execute(
             """
             SELECT bucket, key, version, size, COALESCE(stored_md5, etag) AS etag, inline FROM walrus.objects

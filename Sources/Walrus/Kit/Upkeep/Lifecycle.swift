@@ -45,7 +45,8 @@ struct Lifecycle: Sendable {
         for rule in configuration.rules where rule.isEnabled {
             if rule.expiration != nil || !rule.transitions.isEmpty { try await current(bucket, rule, &report) }
             let isAboutOld =
-                rule.noncurrentExpiration != nil || !rule.noncurrentTransitions.isEmpty || rule.expiredDeleteMarker || rule.expiration != nil
+                rule.noncurrentExpiration != nil || !rule.noncurrentTransitions.isEmpty || rule.expiredDeleteMarker
+                || rule.expiration != nil
             if isAboutOld, bucket.versioning != .off { try await old(bucket, rule, &report) }
             if let days = rule.abortUploadsAfterDays { try await uploads(bucket, rule, days, &report) }
         }

@@ -4,7 +4,7 @@ import Domain
 import Logging
 import Workflow
 
-/// Posts what stands in the outbox to the addresses that the daemon's configuration gives for the ARNs. Takes no input: what is due is done.
+/// Posts what stands in the outbox to the addresses that the daemon's configuration gives for the ARNs. Takes no input.
 ///
 /// At least once: a destination whose answer was lost hears of an event again, with the same `sequencer`. A destination that refuses is
 /// asked again after 1, 2, 4, … seconds, five minutes at most, for a day; then the event is dropped, and counted.
