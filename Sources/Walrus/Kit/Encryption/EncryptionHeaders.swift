@@ -137,8 +137,8 @@ struct EncryptionHeaders: Sendable {
         guard (record.kind == .customer) == (customer != nil) else {
             throw S3Failure.invalidRequest(
                 customer == nil
-                    ? "The object was stored using a form of Server Side Encryption. The correct parameters must be provided to retrieve the "
-                        + "object."
+                    ? "The object was stored using a form of Server Side Encryption. The correct parameters must be provided to retrieve "
+                        + "the object."
                     : "The encryption parameters are not applicable to this object.")
         }
         return try keys.open(record, customer: customer)

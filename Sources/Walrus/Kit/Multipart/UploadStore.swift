@@ -149,7 +149,10 @@ enum UploadStore {
             WHERE p.upload = $1 AND p.number = s.number
             """, SQLValue(upload.number))
         try t.execute(
-            "UPDATE walrus.uploads SET completed = $2, completed_etag = $3, completed_checksum = $4, completed_version = $5 WHERE number = $1",
+            """
+            UPDATE walrus.uploads SET completed = $2, completed_etag = $3, completed_checksum = $4, completed_version = $5
+            WHERE number = $1
+            """,
             SQLValue(upload.number), .timestamp(now), .text(etag), SQLValue(checksum), SQLValue(version))
     }
 

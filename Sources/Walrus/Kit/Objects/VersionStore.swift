@@ -151,7 +151,8 @@ enum VersionStore {
         if state != .enabled { try dropOldNull(t, bucket: bucket, key: key, now: now) }
         try t.execute(
             """
-            INSERT INTO walrus.objects (bucket, key, size, etag, modified, account, grants, headers, metadata, version, sequence, live, marker)
+            INSERT INTO walrus.objects (bucket, key, size, etag, modified, account, grants, headers, metadata, version, sequence, live,
+                marker)
             VALUES ($1, $2, 0, '', $3, $4, '{}', '{}', '{}', $5, nextval('walrus.version_sequence'), false, true)
             """, SQLValue(bucket), .bytes(key.bytes), .timestamp(now), .text(account), .text(outcome.version ?? VersionID.null))
         return outcome

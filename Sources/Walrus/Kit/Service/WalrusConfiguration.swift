@@ -22,30 +22,33 @@ public struct WalrusConfiguration: DaemonConfiguration {
 
     public var buckets = BucketOptions()
 
-    public static let keys: [ConfigurationKey] = BucketOptions.keys + [
-        .standard("listen_address", .address, "0.0.0.0", "where S3 is served"),
-        .standard("port", .integer(0...65_535), "8778", "the port; 0 takes a free one"),
-        .optional("tls_certificate", .file, "PEM certificate chain: serve https instead of http"),
-        .optional("tls_key", .file, "PEM key of tls_certificate"),
-        .required("database_url", .text, "libpq connection string"),
-        .standard("database_connections", .integer(1...256), "8", "connections to the database"),
-        .required("data_dir", .path, "where the bytes of objects live"),
-        .required("secret_key_file", .file, "the cloud's key for secrets at rest: 32 bytes in hexadecimal"),
-        .optional("domain", .text, "domain of virtual-host style: <bucket>.<domain>; absent: path style only"),
-        .standard("region", .text, "karri-1", "the region that buckets are in"),
-        .standard("min_free_mib", .integer(0...1 << 30), "1024", "space on data_dir's file system that uploads leave free"),
-        .standard("scrub_mib_per_second", .integer(0...1 << 20), "16", "how fast stored bytes are read and checked; 0: not at all"),
-        .standard("scrub_days", .integer(1...3650), "7", "from the begin of one check of the whole store to that of the next"),
-        .standard("connections", .integer(1...65_536), "1024", "client connections at once"),
-        .standard(
-            "unsigned_payload_on_http", .boolean, "yes",
-            "take bodies that no signature covers over plain http too, as rclone sends them; with no: over https only"),
-        .optional("kms_keys", .text, "ids of the keys that aws:kms may name, separated by spaces; each is made from the cloud's key and its id"),
-        .standard(
-            "sse_customer_keys_on_http", .boolean, "no",
-            "take customer keys (SSE-C) over plain http too; the network then sees them"),
-        .standard("metrics", .boolean, "no", "let other hosts than this one read /metrics"),
-    ]
+    public static let keys: [ConfigurationKey] =
+        BucketOptions.keys + [
+            .standard("listen_address", .address, "0.0.0.0", "where S3 is served"),
+            .standard("port", .integer(0...65_535), "8778", "the port; 0 takes a free one"),
+            .optional("tls_certificate", .file, "PEM certificate chain: serve https instead of http"),
+            .optional("tls_key", .file, "PEM key of tls_certificate"),
+            .required("database_url", .text, "libpq connection string"),
+            .standard("database_connections", .integer(1...256), "8", "connections to the database"),
+            .required("data_dir", .path, "where the bytes of objects live"),
+            .required("secret_key_file", .file, "the cloud's key for secrets at rest: 32 bytes in hexadecimal"),
+            .optional("domain", .text, "domain of virtual-host style: <bucket>.<domain>; absent: path style only"),
+            .standard("region", .text, "karri-1", "the region that buckets are in"),
+            .standard("min_free_mib", .integer(0...1 << 30), "1024", "space on data_dir's file system that uploads leave free"),
+            .standard("scrub_mib_per_second", .integer(0...1 << 20), "16", "how fast stored bytes are read and checked; 0: not at all"),
+            .standard("scrub_days", .integer(1...3650), "7", "from the begin of one check of the whole store to that of the next"),
+            .standard("connections", .integer(1...65_536), "1024", "client connections at once"),
+            .standard(
+                "unsigned_payload_on_http", .boolean, "yes",
+                "take bodies that no signature covers over plain http too, as rclone sends them; with no: over https only"),
+            .optional(
+                "kms_keys", .text,
+                "ids of the keys that aws:kms may name, separated by spaces; each is made from the cloud's key and its id"),
+            .standard(
+                "sse_customer_keys_on_http", .boolean, "no",
+                "take customer keys (SSE-C) over plain http too; the network then sees them"),
+            .standard("metrics", .boolean, "no", "let other hosts than this one read /metrics"),
+        ]
 
     public init(_ values: ConfigurationValues) throws(ConfigurationError) {
         listenAddress = values.text("listen_address")
