@@ -222,7 +222,8 @@ struct UploadActions: Sendable {
             }
         }
         if let version { reply.headers.append(("x-amz-version-id", version)) }
-        reply.headers += encryption?.headers(customer: nil) ?? []
+        let customer = try EncryptionHeaders.customer(r, core.keys)
+        reply.headers += encryption?.headers(customer: customer) ?? []
         return reply
     }
 
