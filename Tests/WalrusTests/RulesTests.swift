@@ -212,12 +212,12 @@ func code(_ body: () throws -> Void) -> String? {
 
     @Test func documents() throws {
         let names = OwnerNames(id: alice, displayName: "alice & co")
-        let acl = AccessControlList([.init(.canonicalUser(alice), .fullControl), .init(.allUsers, .read)])
+        let acl = AccessControlList([.init(.allUsers, .read), .init(.canonicalUser(alice), .fullControl)])
         let bytes = S3Document.accessControl(names, acl, names: [alice: names])
         #expect(
             String(decoding: bytes, as: UTF8.self) == """
                 <?xml version="1.0" encoding="UTF-8"?>
-                <AccessControlPolicy xmlns="http://s3.amazonaws.com/doc/2006-03-01/"><Owner><ID>\(alice)</ID><DisplayName>alice &amp; co</DisplayName></Owner><AccessControlList><Grant><Grantee xmlns:xsi="http://www.w3.org/2001/XMLSchema-instance" xsi:type="CanonicalUser"><ID>\(alice)</ID><DisplayName>alice &amp; co</DisplayName></Grantee><Permission>FULL_CONTROL</Permission></Grant><Grant><Grantee xmlns:xsi="http://www.w3.org/2001/XMLSchema-instance" xsi:type="Group"><URI>http://acs.amazonaws.com/groups/global/AllUsers</URI></Grantee><Permission>READ</Permission></Grant></AccessControlList></AccessControlPolicy>
+                <AccessControlPolicy xmlns="http://s3.amazonaws.com/doc/2006-03-01/"><Owner><ID>\(alice)</ID><DisplayName>alice &amp; co</DisplayName></Owner><AccessControlList><Grant><Grantee xmlns:xsi="http://www.w3.org/2001/XMLSchema-instance" xsi:type="Group"><URI>http://acs.amazonaws.com/groups/global/AllUsers</URI></Grantee><Permission>READ</Permission></Grant><Grant><Grantee xmlns:xsi="http://www.w3.org/2001/XMLSchema-instance" xsi:type="CanonicalUser"><ID>\(alice)</ID><DisplayName>alice &amp; co</DisplayName></Grantee><Permission>FULL_CONTROL</Permission></Grant></AccessControlList></AccessControlPolicy>
                 """)
         #expect(try ACLParsing.fromDocument(bytes, owner: alice) == acl)
         #expect(code { _ = try ACLParsing.fromDocument(bytes, owner: bob) } == "AccessDenied")

@@ -5,8 +5,8 @@ import Signing
 /// How the bytes of an object, or of an upload's parts, are encrypted: what stands in its row. Decision 10.
 ///
 /// Each object has a data key of its own. It is kept sealed (AES-256-GCM) by the key of its kind, so opening it with another key fails,
-/// and the bytes are AES-256 in counter mode under it. A blob's nonce is its id, which is random and used once; bytes in a row have the nonce 0,
-/// because their data key is used for nothing else.
+/// and the bytes are AES-256 in counter mode under it. A blob's nonce is its id, which is random and used once; bytes in a row have the
+/// nonce 0, because their data key is used for nothing else.
 public struct Encryption: Sendable, Equatable {
     public enum Kind: String, Sendable {
         case s3 = "AES256"

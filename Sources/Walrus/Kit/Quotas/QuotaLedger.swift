@@ -7,8 +7,8 @@ import Workflow
 /// Holds accounts to their quotas of bytes and objects, without a counter that every write would have to change.
 ///
 /// What an account holds is measured (a sum over its rows) and then only added to: each write that is under way, or ended after the
-/// measurement began, counts in full; deletes count at the next measurement. So the ledger never believes less than there is, and concurrent writes
-/// cannot together pass a limit. It measures again only where it would refuse. Accounts without a quota cost nothing.
+/// measurement began, counts in full; deletes count at the next measurement. So the ledger never believes less than there is, and
+/// concurrent writes cannot together pass a limit. It measures again only where it would refuse. Accounts without a quota cost nothing.
 /// One process owns the store (`LocalBytes`), so that nobody else writes.
 final class QuotaLedger: Sendable {
     /// How old the known limits may be. Too high: a changed quota holds late; too low: a question to the database for each write.

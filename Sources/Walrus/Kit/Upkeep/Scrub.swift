@@ -8,7 +8,8 @@ import Signing
 import Workflow
 
 /// Reads the whole store again and again, slowly, and compares each blob with what its row says of it. Damage is logged, counted and put
-/// into quarantine, so that nobody gets wrong bytes. Disks lose bits in silence; what nobody reads, nobody misses until the last copy is gone.
+/// into quarantine, so that nobody gets wrong bytes. Disks lose bits in silence; what nobody reads, nobody misses until the last
+/// copy is gone.
 struct Scrub: Sendable {
     /// Bytes between two rests. Too high: the scrub hogs the disk in bursts; too low: timers.
     static let burst = 4 << 20
