@@ -34,6 +34,8 @@ def definitions():
 
 
 ACTIONS = [(service, action["name"], action.get("example", {}).get("query", "")) for service, action in definitions()]
+# EC2 itself has actions without DryRun.
+DRY = {action["name"] for service, action in definitions() if any(m["name"] == "dryRun" for m in action.get("input", []) if isinstance(m, dict))}
 IDS = [f"{service}.{name}" for service, name, _ in ACTIONS]
 
 
@@ -156,7 +158,7 @@ class TestNothingChanges:
     @pytest.mark.parametrize("service, action, example", ACTIONS, ids=IDS)
     def test_malformed_and_oversized_requests(self, service, action, example):
         assert refused(query(service, action, example, Nonsense="1")) in ("UnknownParameter", "MalformedInput", "ValidationError", "InvalidParameterValue")
-        if service == "EC2":
+        if service == "EC2" and action in DRY:
             assert refused(query(service, action, example, DryRun="perhaps")).startswith("Invalid")
         assert query(service, action, example, Padding="x" * 3_000_000)[0] in (400, 413)
         soap_refused = post(RC["EC2_URL"], f"<Envelope><{action}></Envelope>".encode(), {"SOAPAction": action, "Content-Type": "text/xml"})
