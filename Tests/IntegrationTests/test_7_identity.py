@@ -128,3 +128,31 @@ def test_accounts(iam):
     assert with_keys("sts", key).get_caller_identity()["Account"] == between("AccountId")
     assert with_keys("ec2", key).describe_instances()["Reservations"] == []
     assert account in euare(Action="ListAccounts")
+
+
+def test_sessions_at_s3(iam, user):
+    """Walrus honours a session's token, what its role may do, and nothing with a token that is not the key's."""
+    own = client("s3")
+    bucket = f"sessions-{os.getpid()}"
+    own.create_bucket(Bucket=bucket)
+    own.put_object(Bucket=bucket, Key="k", Body=b"v")
+    account = with_keys("s3", client("sts").get_session_token()["Credentials"])
+    assert bucket in [b["Name"] for b in account.list_buckets()["Buckets"]]
+    name, key = user
+    me = with_keys("sts", key).get_caller_identity()
+    role = f"s3-reader-{os.getpid()}"
+    trust = {"Version": "2012-10-17", "Statement": [{"Effect": "Allow", "Principal": {"AWS": me["Arn"]}, "Action": "sts:AssumeRole"}]}
+    arn = iam.create_role(RoleName=role, AssumeRolePolicyDocument=json.dumps(trust))["Role"]["Arn"]
+    iam.put_role_policy(RoleName=role, PolicyName="read", PolicyDocument=policy("s3:GetObject"))
+    session = with_keys("sts", key).assume_role(RoleArn=arn, RoleSessionName="work")["Credentials"]
+    reader = with_keys("s3", session)
+    assert reader.get_object(Bucket=bucket, Key="k")["Body"].read() == b"v"
+    assert error_code(reader.put_object, Bucket=bucket, Key="k", Body=b"w") == ("AccessDenied", 403)
+    other = client("sts").get_session_token()["Credentials"]["SessionToken"]
+    assert error_code(with_keys("s3", {**session, "SessionToken": other}).get_object, Bucket=bucket, Key="k") == ("InvalidToken", 400)
+    assert error_code(with_keys("s3", {**session, "SessionToken": None}).get_object, Bucket=bucket, Key="k") == ("InvalidAccessKeyId", 403)
+    iam.delete_role_policy(RoleName=role, PolicyName="read")
+    assert error_code(reader.get_object, Bucket=bucket, Key="k") == ("AccessDenied", 403)
+    iam.delete_role(RoleName=role)
+    own.delete_object(Bucket=bucket, Key="k")
+    own.delete_bucket(Bucket=bucket)

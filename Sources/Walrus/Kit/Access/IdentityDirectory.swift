@@ -20,18 +20,25 @@ struct IdentityDirectory: RequesterDirectory {
         return IdentityDirectory(store: store)
     }
 
-    func requester(accessKeyID: String) async throws(CloudError) -> (secret: String, requester: KnownRequester)? {
-        guard let credential = try await store.credential(accessKeyID: accessKeyID) else { return nil }
+    /// What conditions of bucket policies may ask about whoever asks.
+    private static let keys = [
+        "aws:username", "aws:userid", "aws:PrincipalArn", "aws:PrincipalAccount", "aws:PrincipalType", "aws:TokenIssueTime",
+        "aws:MultiFactorAuthPresent", "aws:FederatedProvider",
+    ]
+
+    func requester(
+        accessKeyID: String, sessionToken: String?
+    ) async throws(CloudError) -> (secret: String, requester: KnownRequester)? {
+        guard let credential = try await store.credential(accessKeyID: accessKeyID, sessionToken: sessionToken) else { return nil }
         let caller = credential.caller
         let principal = caller.principal
+        let question = Authorizer.question(caller, action: "", resource: "", context: [:])
+        var facts: [String: [String]] = [:]
+        for key in Self.keys + caller.tags.keys.map({ "aws:PrincipalTag/\($0)" }) { facts[key] = question.context[key] }
         let requester = KnownRequester(
             accountID: principal.accountID, canonicalID: principal.canonicalUserID, arn: principal.arn,
             isRoot: principal.isRoot, isSystem: principal.isSystem,
-            facts: [
-                "aws:username": principal.isRoot ? [] : [principal.userName], "aws:userid": [principal.userID],
-                "aws:PrincipalArn": [principal.arn], "aws:PrincipalAccount": [principal.accountID],
-                "aws:PrincipalType": [principal.isRoot ? "Account" : "User"],
-            ],
+            roleARN: principal.role?.roleARN, facts: facts,
             decide: { Authorizer.decide(caller, action: $0, resource: $1, context: $2) })
         return (credential.secret, requester)
     }

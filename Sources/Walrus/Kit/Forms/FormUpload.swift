@@ -105,12 +105,7 @@ struct FormUpload: Sendable {
 
     private func requester(_ fields: [String: String], _ now: Timestamp) async throws(CloudError) -> KnownRequester? {
         guard let signature = try PolicySignature.parse({ fields[$0] }) else { return nil }
-        guard let found = try await core.directory.requester(accessKeyID: signature.accessKeyID) else {
-            throw CloudError(.unauthenticated(.unknownKey), context: "access key \(signature.accessKeyID)")
-        }
-        if let token = signature.sessionToken, !token.isEmpty {
-            throw S3Failure.named("InvalidToken", 400, "The provided token is malformed or otherwise invalid.")
-        }
+        let found = try await core.directory.signer(signature.accessKeyID, sessionToken: signature.sessionToken)
         try signature.verify(secret: found.secret, now: now)
         return found.requester
     }

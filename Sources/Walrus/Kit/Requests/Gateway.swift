@@ -94,13 +94,7 @@ struct Gateway: Sendable {
         guard let parsed = try AWSSignature.parse(signed, form: nil, service: .s3) else {
             return Requester(known: nil, signature: nil, facts: RequestFacts(http: http, query: query, now: now))
         }
-        guard let known = try await core.directory.requester(accessKeyID: parsed.accessKeyID) else {
-            throw CloudError(.unauthenticated(.unknownKey), context: "access key \(parsed.accessKeyID)")
-        }
-        // Keys of accounts and users have no token; one that came with a token is not what the client takes it for.
-        if let token = parsed.sessionToken, !token.isEmpty {
-            throw S3Failure.named("InvalidToken", 400, "The provided token is malformed or otherwise invalid.")
-        }
+        let known = try await core.directory.signer(parsed.accessKeyID, sessionToken: parsed.sessionToken)
         let verified = try parsed.verify(secret: known.secret, now: now)
         return Requester(known: known.requester, signature: verified, facts: RequestFacts(http: http, query: query, now: now))
     }
