@@ -186,7 +186,7 @@ def scrub():
             w.start()
 
         def until(what):
-            for _ in range(300):
+            for _ in range(1200):
                 if what():
                     return
                 time.sleep(0.1)
